@@ -1,0 +1,147 @@
+"""The user's settings: one frozen value, resolved once from flags, environment, file and defaults.
+
+`resolve` is pure: the environment, the text of the file and the platform's directories are arguments.
+A flag wins over the environment, the environment over the file, the file over the default.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from qwenctl.errors import InvalidSettings, UsageError
+from qwenctl.units import parse_duration
+
+DEFAULT_PORT: Final = 12434
+"""The port of Docker Model Runner, so that what was written for it finds us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """Where the platform wants a program's files (XDG on Linux, `~/Library` on macOS)."""
+
+    config: Path
+    data: Path
+    state: Path
+    runtime: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user decided. Each field is settable by flag, environment or file."""
+
+    store: Path
+    """The OCI layout that holds the models (`QWENCTL_STORE`)."""
+    runtime: Path
+    """Directory of the runner's socket and lock; private to the user (`QWENCTL_RUNTIME`)."""
+    state: Path
+    """Directory of logs and histories (`QWENCTL_STATE`)."""
+    registry: str = "docker.io"
+    """The registry of names that name none (`QWENCTL_REGISTRY`)."""
+    insecure_registries: frozenset[str] = frozenset()
+    """`host[:port]` to speak plain HTTP to, beside loopback (`QWENCTL_INSECURE_REGISTRIES`)."""
+    keep_alive_seconds: float = 300.0
+    """How long an idle model stays loaded; infinity is forever (`QWENCTL_KEEP_ALIVE`)."""
+    port: int = DEFAULT_PORT
+    """TCP port of `qwenctl serve` (`QWENCTL_PORT`)."""
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise UsageError("the path is empty")
+    return Path(text).expanduser().absolute()
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise UsageError(f"`{text}` is not a port", hint="a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _hosts(text: str) -> frozenset[str]:
+    return frozenset(host.strip().lower() for host in text.split(",") if host.strip())
+
+
+def _host(text: str) -> str:
+    if not text or "/" in text:
+        raise UsageError(f"`{text}` is not a registry", hint="write HOST or HOST:PORT")
+    return text.lower()
+
+
+_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "store": ("QWENCTL_STORE", _path),
+    "runtime": ("QWENCTL_RUNTIME", _path),
+    "state": ("QWENCTL_STATE", _path),
+    "registry": ("QWENCTL_REGISTRY", _host),
+    "insecure_registries": ("QWENCTL_INSECURE_REGISTRIES", _hosts),
+    "keep_alive_seconds": ("QWENCTL_KEEP_ALIVE", parse_duration),
+    "port": ("QWENCTL_PORT", _port),
+}
+
+FILE_KEYS: Final = {
+    "store": "store",
+    "runtime": "runtime",
+    "state": "state",
+    "registry": "registry",
+    "insecure_registries": "insecure_registries",
+    "keep_alive": "keep_alive_seconds",
+    "port": "port",
+}
+"""The keys of the settings file, each with the field that it sets."""
+
+
+def resolve(
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    file_text: str,
+    directories: Directories,
+) -> Settings:
+    """The settings in force. `flags` has field names; `None` and absent mean not given.
+
+    Raises: InvalidSettings, naming where the unusable value came from.
+    """
+    values: dict[str, Any] = {
+        "store": directories.data / "store",
+        "runtime": directories.runtime,
+        "state": directories.state,
+    }
+    for key, text in _read_file(file_text).items():
+        if key not in FILE_KEYS:
+            known = ", ".join(FILE_KEYS)
+            raise InvalidSettings(f"settings file: unknown key `{key}`", hint=f"known keys: {known}")
+        values[FILE_KEYS[key]] = _parse(FILE_KEYS[key], text, f"settings file: `{key}`")
+    for name, (variable, _) in _PARSERS.items():
+        if environ.get(variable):
+            values[name] = _parse(name, environ[variable], f"${variable}")
+    for name, flag in flags.items():
+        if flag is not None:
+            values[name] = _parse(name, flag, f"--{name.replace('_', '-')}")
+    assert values.keys() <= {field.name for field in fields(Settings)}
+    return Settings(**values)
+
+
+def _parse(name: str, text: str, origin: str) -> Any:
+    try:
+        return _PARSERS[name][1](text)
+    except UsageError as error:
+        raise InvalidSettings(f"{origin}: {error.message}", hint=error.hint) from error
+
+
+def _read_file(text: str) -> dict[str, str]:
+    if not text.strip():
+        return {}
+    import yaml  # 20 ms that only users with a settings file pay
+
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidSettings(f"settings file is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidSettings("settings file is not a mapping", hint="write `key: value` lines")
+    return {str(key): _as_text(value) for key, value in document.items()}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return str(value)
