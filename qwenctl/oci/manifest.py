@@ -45,12 +45,12 @@ class Manifest:
     @property
     def successors(self) -> tuple[Descriptor, ...]:
         """What must be present before the manifest may be: the config and the layers, once each."""
-        return tuple(dict.fromkeys((self.config, *self.layers)))
+        return _once((self.config, *self.layers))
 
     @property
     def content_size(self) -> int:
         """Bytes of config and layers together, each content counted once."""
-        return sum({item.digest: item.size for item in self.successors}.values())
+        return sum(item.size for item in self.successors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Index:
     @property
     def successors(self) -> tuple[Descriptor, ...]:
         """The manifests of the index, once each."""
-        return tuple(dict.fromkeys(self.manifests))
+        return _once(self.manifests)
 
 
 Document = Manifest | Index
@@ -143,6 +143,10 @@ def build_index(manifests: tuple[Descriptor, ...], *, annotations: Mapping[str, 
     index = parse_document(_encode(document), OCI_INDEX)
     assert isinstance(index, Index)
     return index
+
+
+def _once(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    return tuple({item.digest: item for item in descriptors}.values())
 
 
 def _encode(document: dict[str, Any]) -> bytes:

@@ -1,0 +1,137 @@
+"""What all doors need between a socket and a typed value: bounded bodies, decoding, streams that stop."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from qwenctl.errors import InvalidRequest, QwenctlError
+
+BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
+"""Thirty times the text of a 128k-token context; what is larger is a mistake."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
+
+_CLIENT_CLOSED_REQUEST: Final = 499  # never sent: the connection is gone; it names the outcome in a log
+_log: Final = logging.getLogger("qwenctl.api")
+
+
+async def read_as(request: Request, wanted: type[T]) -> T:
+    """The JSON body of `request` as a `wanted`; fields that the type does not name are ignored.
+
+    Raises: InvalidRequest for a body over the limit, not JSON, or with a wrong type somewhere.
+    """
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_LIMIT_BYTES:
+            raise InvalidRequest(f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    try:
+        return msgspec.json.decode(bytes(body or b"{}"), type=wanted)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(_complaint(error)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("the body is not UTF-8") from error
+
+
+def blamed_field(error: QwenctlError) -> str | None:
+    """The path of the field (`messages[0].content`) whose type was wrong, if that was the error."""
+    match = re.search(r" - at `\$\.?([^`]*)`$", str(error.__cause__))
+    return match[1] or None if match else None
+
+
+def _complaint(error: msgspec.DecodeError) -> str:
+    text = str(error)
+    return f"the request is not valid: {text[:1].lower()}{text[1:]}"
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """`value` (a msgspec structure, a dataclass, plain containers) as a JSON answer."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def answering(render: Callable[[QwenctlError], Response]) -> Callable[[Endpoint], Endpoint]:
+    """A decorator for endpoints: errors become responses in the shape of the door that `render` draws."""
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except QwenctlError as error:
+                return render(error)
+            except ClientDisconnect:
+                return Response(status_code=_CLIENT_CLOSED_REQUEST)
+            except Exception:  # noqa: BLE001 - the loop of a server: one bad request must not end it
+                _log.exception("%s %s", request.method, request.url.path)
+                return render(QwenctlError("the runner met a bug", hint="its log has the details"))
+
+        return answer
+
+    return decorate
+
+
+async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the client leaves first. The body must be read before.
+
+    Raises: ClientDisconnect.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def started(request: Request, stream: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """`stream` again, once its first item is there: what fails until then still gets a status of its own.
+
+    The result owns `stream`: closing the one closes the other.
+    """
+    try:
+        first = await unless_disconnected(request, anext(stream))
+    except BaseException:
+        await stream.aclose()
+        raise
+    return _chained(first, stream)
+
+
+async def _chained(first: T, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    async with aclosing(rest):
+        yield first
+        async for item in rest:
+            yield item
+
+
+class EventStream(StreamingResponse):
+    """A streamed answer that closes its generator at once, whoever ends it: the generator, or the client.
+
+    A plain `StreamingResponse` leaves a generator that waits at a `yield` to the garbage collector.
+    """
+
+    def __init__(self, chunks: AsyncGenerator[bytes], media_type: str) -> None:
+        super().__init__(chunks, media_type=media_type, headers={"cache-control": "no-cache"})
+        self._chunks: AsyncGenerator[Any] = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the chunks until they end or the client leaves."""
+        async with aclosing(self._chunks):
+            await super().__call__(scope, receive, send)

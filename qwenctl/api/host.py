@@ -1,0 +1,62 @@
+"""What the doors ask of whoever runs the models."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from qwenctl.runtime.engine import Request
+from qwenctl.runtime.events import Event
+from qwenctl.units import parse_duration
+
+KeepAlive = str | int | float | None
+"""How clients say it: seconds, a text such as `5m`, anything negative for ever, None for no opinion."""
+
+
+class ServedModel(Protocol):
+    """A model that can be asked for, loaded or not."""
+
+    @property
+    def name(self) -> str:
+        """The short name that resolves to it."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The digest that identifies its content."""
+        ...
+
+    @property
+    def created_seconds(self) -> int:
+        """When it was made, in seconds since 1970; 0 where unknown."""
+        ...
+
+
+class ModelHost(Protocol):
+    """Models by name, loaded as they are asked for. Every method belongs to one event loop."""
+
+    async def models(self) -> Sequence[ServedModel]:
+        """All that can be asked for."""
+        ...
+
+    async def find(self, name: str) -> ServedModel:
+        """The model of this name. Raises: InvalidReference, ReferenceUnknown."""
+        ...
+
+    def generate(
+        self, name: str, request: Request, *, keep_alive_seconds: float | None = None
+    ) -> AsyncGenerator[Event]:
+        """The events of `request` on a model, which is loaded first if need be; closing cancels.
+
+        `keep_alive_seconds` is how long the model stays after this, infinity for ever; None leaves it as
+        it is. Raises, while iterated: what `find` raises; LoadFailed and DoesNotFit from loading;
+        InvalidRequest, PromptTooLong, GenerationFailed and WorkerDied from running.
+        """
+        ...
+
+
+def keep_alive_seconds(value: KeepAlive) -> float | None:
+    """`value` in seconds. Raises: UsageError when it is no duration."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return float("inf") if value.startswith("-") else parse_duration(value)
+    return float("inf") if value < 0 else float(value)

@@ -1,0 +1,9 @@
+"""Options that several commands share, declared once."""
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the essential.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model: NAME[:TAG], NAME@sha256:…, or an id.")]

@@ -1,0 +1,239 @@
+"""What a command uses to reach the runner: HTTP over the private socket, and the start of the service.
+
+Over `http.client` rather than httpx: each request is one connection, and every `qwenctl run` would pay
+httpx's import (100 ms) again.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from socket import AF_UNIX, SOCK_STREAM, socket
+from typing import Any, Final, Self, TypeVar
+
+import msgspec
+
+from qwenctl import __version__
+from qwenctl.errors import Conflict, RunnerUnavailable
+from qwenctl.runner.listen import answers
+from qwenctl.runner.messages import (
+    LOG_NAME,
+    PREFIX,
+    SOCKET_NAME,
+    ChatCall,
+    ChatLine,
+    LoadCall,
+    LoadedStatus,
+    LoadOptions,
+    RunnerStatus,
+    ShutdownCall,
+    StopAnswer,
+    StopCall,
+)
+from qwenctl.runtime.engine import ChatRequest
+from qwenctl.runtime.events import Event, Finished
+from qwenctl.runtime.wire import Failed
+from qwenctl.settings import Settings
+from qwenctl.units import render_duration
+
+SERVICE_ARGV: Final = (sys.executable, "-P", "-m", "qwenctl", "runner-service")
+"""The program that lives as the runner; the settings it must share follow as options (`service_options`)."""
+
+START_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.01
+_QUICK_SECONDS: Final = 10.0  # what needs no model is answered at once
+_LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
+_LOG_TAIL_BYTES: Final = 2000
+
+T = TypeVar("T")
+_lines: Final[msgspec.json.Decoder[ChatLine]] = msgspec.json.Decoder(ChatLine)
+
+
+class RunnerClient:
+    """The runner as its own user sees it. Every call is one connection; any thread may call.
+
+    Errors of the runner are raised as the classes they were there. All calls raise RunnerUnavailable when
+    nobody answers, or the answer breaks off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def running(cls, settings: Settings) -> Self | None:
+        """The runner that runs, of whatever version; None when there is none."""
+        path = settings.runtime / SOCKET_NAME
+        return cls(path) if answers(path) else None
+
+    @classmethod
+    def connect(
+        cls, settings: Settings, argv: Sequence[str] = SERVICE_ARGV, wait_seconds: float = START_SECONDS
+    ) -> Self:
+        """A runner of this version and store, started if need be; one that is not is asked to leave.
+
+        Raises: Conflict when the other one works, or is a `qwenctl serve`. RunnerUnavailable with the end
+        of its log when it does not start.
+        """
+        client = cls.running(settings)
+        if client is not None and not client._replaced(settings):
+            return client
+        child = _spawn([*argv, *service_options(settings)], settings.state / LOG_NAME)
+        deadline = time.monotonic() + wait_seconds
+        while (client := cls.running(settings)) is None:
+            # Status 0 is a runner that found another one ahead of it.
+            if child.poll() or time.monotonic() > deadline:
+                raise _start_failure(child.returncode, settings.state / LOG_NAME, wait_seconds)
+            time.sleep(_POLL_SECONDS)
+        child.returncode = 0  # it outlives us: no warning that we leave a child behind
+        return client
+
+    def status(self) -> RunnerStatus:
+        """Who runs and what it does."""
+        return self._ask("GET", "status", RunnerStatus)
+
+    def loaded(self) -> list[LoadedStatus]:
+        """The models in memory, those at work first."""
+        return self._ask("GET", "loaded", list[LoadedStatus])
+
+    def load(
+        self, model: str, options: LoadOptions = LoadOptions(), keep_alive_seconds: float | None = None
+    ) -> LoadedStatus:
+        """The model's status once it is loaded, with these options. `keep_alive_seconds` as in `chat`.
+
+        Raises: ReferenceUnknown; Conflict when it works with other options; LoadFailed; DoesNotFit.
+        """
+        call = LoadCall(model=model, options=options, keep_alive=_sendable(keep_alive_seconds))
+        return self._ask("POST", "load", LoadedStatus, call, timeout_seconds=None)
+
+    def stop(self, model: str | None = None) -> list[str]:
+        """Unloads a model, or all; the names of those that were loaded. Raises: ReferenceUnknown."""
+        return self._ask("POST", "stop", StopAnswer, StopCall(model)).stopped
+
+    def shutdown(self, *, only_if_idle: bool = False) -> RunnerStatus:
+        """Asks it to leave once its requests are done. Raises: Conflict when `only_if_idle` and it works."""
+        return self._ask("POST", "shutdown", RunnerStatus, ShutdownCall(only_if_idle))
+
+    def chat(
+        self, model: str, request: ChatRequest, keep_alive_seconds: float | None = None
+    ) -> Iterator[Event]:
+        """The events of `request`, the model loaded first if need be; closing the iterator cancels.
+
+        `keep_alive_seconds` is how long the model stays after this, infinity for ever; None leaves it.
+        Raises: ReferenceUnknown, LoadFailed, DoesNotFit, InvalidRequest, PromptTooLong, GenerationFailed,
+        WorkerDied.
+        """
+        call = ChatCall(model=model, request=request, keep_alive=_sendable(keep_alive_seconds))
+        with self._exchange("POST", "chat", call, timeout_seconds=None) as response:
+            for line in response:
+                item = _lines.decode(line)
+                if isinstance(item, Failed):
+                    raise item.error()
+                yield item
+                if isinstance(item, Finished):
+                    return
+        raise RunnerUnavailable("the runner ended in the middle of an answer")
+
+    def _replaced(self, settings: Settings) -> bool:
+        """Whether this runner was of no use and now leaves."""
+        there = self.status()
+        if there.version == __version__ and there.store == str(settings.store):
+            return False
+        other = f"version {there.version} with the store `{there.store}`"
+        if there.foreground:
+            raise Conflict(f"a `qwenctl serve` of {other} runs", hint="stop it first")
+        try:
+            self.shutdown(only_if_idle=True)
+        except Conflict as error:
+            raise Conflict(f"a runner of {other} works", hint="wait until it is done") from error
+        while answers(self._path):
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        wanted: type[T],
+        call: msgspec.Struct | None = None,
+        timeout_seconds: float | None = _QUICK_SECONDS,
+    ) -> T:
+        with self._exchange(method, path, call, timeout_seconds) as response:
+            return msgspec.json.decode(response.read(), type=wanted)
+
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, call: msgspec.Struct | None, timeout_seconds: float | None
+    ) -> Iterator[HTTPResponse]:
+        connection = _UnixConnection(self._path, timeout_seconds)
+        body = None if call is None else msgspec.json.encode(call)
+        try:
+            connection.request(method, f"{PREFIX}/{path}", body)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise msgspec.json.decode(response.read(), type=Failed).error()
+            yield response
+        except (OSError, HTTPException, msgspec.DecodeError) as error:
+            raise RunnerUnavailable(f"the runner does not answer: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: Path, timeout_seconds: float | None) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket(AF_UNIX, SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def service_options(settings: Settings) -> list[str]:
+    """The options that make a spawned service share these settings."""
+    shared = {
+        "store": str(settings.store),
+        "runtime": str(settings.runtime),
+        "state": str(settings.state),
+        "registry": settings.registry,
+        "keep-alive": _spelled(settings.keep_alive_seconds),
+    }
+    return [f"--{name}={value}" for name, value in shared.items()]
+
+
+def _spelled(seconds: float) -> str:
+    return "forever" if seconds == float("inf") else f"{seconds:g}s"
+
+
+def _sendable(seconds: float | None) -> float | None:
+    return -1 if seconds == float("inf") else seconds  # JSON has no infinity
+
+
+def _spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[Any]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    try:
+        with log.open("ab") as sink:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,  # a Ctrl-C here is not for it
+                cwd="/",  # and it must not keep a directory busy
+            )
+    except OSError as error:
+        raise RunnerUnavailable(f"the runner cannot be started: {error}") from error
+
+
+def _start_failure(status: int | None, log: Path, wait_seconds: float) -> RunnerUnavailable:
+    what = f"ended with status {status}" if status else f"is not ready after {render_duration(wait_seconds)}"
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
+        tail = file.read().decode("utf-8", "replace").strip().splitlines()[-5:]
+    told = "\n  ".join(["", *tail]) if tail else ""
+    return RunnerUnavailable(f"the runner {what}{told}", hint=f"its log is `{log}`")

@@ -1,0 +1,106 @@
+"""The runner's own door: what `messages` says, as routes. The command line uses it, and any program may."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from qwenctl.api.exchange import EventStream, answering, json_response, read_as, started, unless_disconnected
+from qwenctl.api.failures import http_status
+from qwenctl.api.host import keep_alive_seconds
+from qwenctl.errors import QwenctlError
+from qwenctl.runner.messages import (
+    PREFIX,
+    ChatCall,
+    ChatLine,
+    LoadCall,
+    RunnerStatus,
+    ShutdownCall,
+    StopAnswer,
+    StopCall,
+)
+from qwenctl.runner.pool import Pool
+from qwenctl.runtime.events import Event
+from qwenctl.runtime.wire import Failed
+
+
+class Life(Protocol):
+    """What a client may know and decide about the service itself."""
+
+    def status(self) -> RunnerStatus:
+        """Who answers."""
+        ...
+
+    def leave(self, *, only_if_idle: bool) -> None:
+        """Begins the end: running requests are finished, new ones refused.
+
+        Raises: Conflict when `only_if_idle` and requests are running.
+        """
+        ...
+
+
+def refusal(error: QwenctlError) -> Response:
+    """`error` as this door says it."""
+    return json_response(Failed.of(None, error), http_status(error))
+
+
+def routes(pool: Pool, life: Life) -> list[BaseRoute]:
+    """The routes under `PREFIX`."""
+
+    @answering(refusal)
+    async def status(_: Request) -> Response:
+        return json_response(life.status())
+
+    @answering(refusal)
+    async def loaded(_: Request) -> Response:
+        return json_response(await pool.loaded())
+
+    @answering(refusal)
+    async def load(request: Request) -> Response:
+        call = await read_as(request, LoadCall)
+        loading = pool.load(call.model, call.options, keep_alive_seconds=keep_alive_seconds(call.keep_alive))
+        return json_response(await unless_disconnected(request, loading))
+
+    @answering(refusal)
+    async def stop(request: Request) -> Response:
+        call = await read_as(request, StopCall)
+        return json_response(StopAnswer(await pool.stop(call.model)))
+
+    @answering(refusal)
+    async def chat(request: Request) -> Response:
+        call = await read_as(request, ChatCall)
+        keep_alive = keep_alive_seconds(call.keep_alive)
+        events = pool.generate(call.model, call.request, keep_alive_seconds=keep_alive)
+        return EventStream(_lines(await started(request, events)), "application/x-ndjson")
+
+    @answering(refusal)
+    async def shutdown(request: Request) -> Response:
+        call = await read_as(request, ShutdownCall)
+        life.leave(only_if_idle=call.only_if_idle)
+        return json_response(life.status())
+
+    return [
+        Route(f"{PREFIX}/status", status, methods=["GET"]),
+        Route(f"{PREFIX}/loaded", loaded, methods=["GET"]),
+        Route(f"{PREFIX}/load", load, methods=["POST"]),
+        Route(f"{PREFIX}/stop", stop, methods=["POST"]),
+        Route(f"{PREFIX}/chat", chat, methods=["POST"]),
+        Route(f"{PREFIX}/shutdown", shutdown, methods=["POST"]),
+    ]
+
+
+async def _lines(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield _line(event)
+        except QwenctlError as error:
+            yield _line(Failed.of(None, error))
+
+
+def _line(value: ChatLine) -> bytes:
+    return msgspec.json.encode(value) + b"\n"

@@ -1,0 +1,271 @@
+"""Which models are loaded, who works on them, and who has to go.
+
+A model is loaded by its first request and shared by the next ones. While requests hold it, nothing but a
+`stop` takes it away; afterwards it stays for its keep-alive, or until another model needs its place.
+
+Everything here runs on one event loop. Between two `await`s the table of slots is consistent, so the
+decisions (`_slot_for`) are plain functions and only their effects (`_open`, `_close`) wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Final
+
+import msgspec
+
+from qwenctl.errors import Conflict, LoadFailed, NotFound, WorkerDied
+from qwenctl.runner.messages import LoadedStatus, LoadOptions
+from qwenctl.runner.models import FoundModel, ModelSource
+from qwenctl.runner.supervisor import Worker
+from qwenctl.runtime.engine import EngineOptions, LoadedModel, Request
+from qwenctl.runtime.events import Event
+
+StartWorker = Callable[[], Awaitable[Worker]]
+
+_STATS_SECONDS: Final = 1.0  # a status must not hang on a worker that does
+_log: Final = logging.getLogger("qwenctl.runner")
+
+
+class _Slot:
+    """A place for one model: the load that fills it, the worker, and who holds it."""
+
+    def __init__(self, found: FoundModel, options: LoadOptions, keep_alive_seconds: float) -> None:
+        self.found = found
+        self.options = options
+        self.keep_alive_seconds = keep_alive_seconds
+        self.holders = 0
+        self.last_used = 0.0
+        self.worker: Worker | None = None
+        self.expiry: asyncio.TimerHandle | None = None
+        self.loading: asyncio.Task[LoadedModel]
+
+    @property
+    def model(self) -> LoadedModel | None:
+        """What was loaded, once it is."""
+        task = self.loading
+        failed = not task.done() or task.cancelled() or task.exception()
+        return None if failed else task.result()
+
+    def suits(self, options: LoadOptions) -> bool:
+        """Whether the wishes are met by how the model was, or is being, loaded."""
+        mine = self.options.given()
+        return all(mine.get(name) == value for name, value in options.given().items())
+
+    def disarm(self) -> None:
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+
+
+class Pool:
+    """The loaded models of a runner. `limit` of them at the most, the idle one used longest ago makes room."""
+
+    def __init__(
+        self, source: ModelSource, start_worker: StartWorker, *, keep_alive_seconds: float, limit: int
+    ) -> None:
+        self._source = source
+        self._start_worker = start_worker
+        self._keep_alive_seconds = keep_alive_seconds
+        self._limit = limit
+        self._slots: dict[str, _Slot] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """How many models are loaded or being loaded."""
+        return len(self._slots)
+
+    @property
+    def working(self) -> int:
+        """How many requests hold a model, or wait for its load."""
+        return sum(slot.holders for slot in self._slots.values())
+
+    async def models(self) -> Sequence[FoundModel]:
+        """All models that can be asked for, loaded or not."""
+        return await asyncio.to_thread(self._source.models)
+
+    async def find(self, name: str) -> FoundModel:
+        """The model of this name. Raises: InvalidReference, ReferenceUnknown."""
+        return await asyncio.to_thread(self._source.find, name)
+
+    async def generate(
+        self, name: str, request: Request, *, keep_alive_seconds: float | None = None
+    ) -> AsyncGenerator[Event]:
+        """The events of `request`; see `api.host.ModelHost`."""
+        async with (
+            self._lease(name, LoadOptions(), keep_alive_seconds) as slot,
+            aclosing(_worker_of(slot).generate(request)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def load(
+        self, name: str, options: LoadOptions, *, keep_alive_seconds: float | None = None
+    ) -> LoadedStatus:
+        """The status of the model, loaded. One that idles with other options is loaded again with these.
+
+        Raises: what `find` raises; Conflict when it works with other options, or no place is free;
+        LoadFailed and DoesNotFit from the load.
+        """
+        async with self._lease(name, options, keep_alive_seconds) as slot:
+            status = await self._status(slot)
+        return msgspec.structs.replace(status, requests=slot.holders, expires_seconds=_remaining(slot))
+
+    async def loaded(self) -> list[LoadedStatus]:
+        """The models in the pool: those at work first, then the one used last."""
+        slots = sorted(self._slots.values(), key=lambda slot: (slot.holders > 0, slot.last_used), reverse=True)
+        return list(await asyncio.gather(*(self._status(slot) for slot in slots)))
+
+    async def stop(self, name: str | None) -> list[str]:
+        """Unloads a model (None: all) even if it works, and waits for its end; the names of what was loaded.
+
+        Raises: InvalidReference, ReferenceUnknown.
+        """
+        slots = list(self._slots.values()) if name is None else await self._slots_of(name)
+        await asyncio.gather(*(self._detach(slot) for slot in slots))
+        return [slot.found.name for slot in slots]
+
+    async def close(self) -> None:
+        """Unloads everything and waits until all workers have ended."""
+        await self.stop(None)
+        await asyncio.gather(*self._endings)
+
+    @asynccontextmanager
+    async def _lease(
+        self, name: str, options: LoadOptions, keep_alive_seconds: float | None
+    ) -> AsyncIterator[_Slot]:
+        found = await self.find(name)
+        slot = self._slot_for(found, options)
+        if keep_alive_seconds is not None:
+            slot.keep_alive_seconds = keep_alive_seconds
+        slot.holders += 1
+        slot.disarm()
+        try:
+            await asyncio.shield(slot.loading)  # others may wait for the same load
+            yield slot
+        finally:
+            slot.holders -= 1
+            self._rest(slot)
+
+    def _slot_for(self, found: FoundModel, options: LoadOptions) -> _Slot:
+        slot, leaving = self._slots.get(found.id), []
+        if slot is not None and slot.suits(options):
+            return slot
+        if slot is not None:
+            if slot.holders:
+                raise Conflict(
+                    f"`{found.name}` is loaded with other options and works",
+                    hint=f"wait until it is done, or `qwenctl stop {found.name}`",
+                )
+            leaving.append(self._detach(slot))
+        elif len(self._slots) >= self._limit:
+            leaving.append(self._detach(self._least_needed()))
+        slot = _Slot(found, options, self._keep_alive_seconds)
+        slot.loading = asyncio.create_task(self._open(slot, leaving))
+        self._slots[found.id] = slot
+        return slot
+
+    def _least_needed(self) -> _Slot:
+        idle = [slot for slot in self._slots.values() if not slot.holders]
+        if not idle:
+            names = ", ".join(f"`{slot.found.name}`" for slot in self._slots.values())
+            raise Conflict(
+                f"{len(self._slots)} models are loaded and all of them work: {names}",
+                hint="try again later, or stop one with `qwenctl stop`",
+            )
+        return min(idle, key=lambda slot: slot.last_used)
+
+    async def _open(self, slot: _Slot, leaving: Sequence[Awaitable[None]]) -> LoadedModel:
+        found = slot.found
+        try:
+            await asyncio.gather(*leaving)  # their memory must be free before this one takes it
+            slot.worker = await self._start_worker()
+            slot.worker.ended.add_done_callback(lambda _: self._forget(slot))
+            if self._slots.get(found.id) is not slot:
+                raise LoadFailed(f"`{found.name}` was stopped before it was loaded")
+            model = await slot.worker.load(found.name, _engine_options(found, slot.options))
+        except BaseException as error:
+            _log.warning("`%s` was not loaded: %s", found.name, error)
+            self._detach(slot)
+            raise
+        _log.info("`%s` is loaded in process %d", found.name, slot.worker.pid)
+        return model
+
+    def _rest(self, slot: _Slot) -> None:
+        loop = asyncio.get_running_loop()
+        slot.last_used = loop.time()
+        if slot.holders or self._slots.get(slot.found.id) is not slot:
+            return
+        if slot.keep_alive_seconds <= 0:
+            self._detach(slot)
+        elif slot.keep_alive_seconds != float("inf"):
+            slot.expiry = loop.call_later(slot.keep_alive_seconds, self._detach, slot)
+
+    def _detach(self, slot: _Slot) -> asyncio.Task[None]:
+        """Takes the slot off the table now; the task is done when its worker has ended."""
+        self._forget(slot)
+        ending = asyncio.create_task(self._close(slot))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
+
+    def _forget(self, slot: _Slot) -> None:
+        slot.disarm()
+        if self._slots.get(slot.found.id) is slot:
+            del self._slots[slot.found.id]
+
+    async def _close(self, slot: _Slot) -> None:
+        if slot.worker is None:
+            await asyncio.wait({slot.loading})  # it sees that its slot is off the table
+        if slot.worker is not None:
+            await slot.worker.close()
+            _log.info("`%s` is unloaded", slot.found.name)
+
+    async def _slots_of(self, name: str) -> list[_Slot]:
+        try:
+            id = (await self.find(name)).id
+        except NotFound:
+            # Removed or re-tagged since it was loaded; it still goes by its old name here.
+            named = [slot for slot in self._slots.values() if slot.found.name == name]
+            if not named:
+                raise
+            return named
+        return [self._slots[id]] if id in self._slots else []
+
+    async def _status(self, slot: _Slot) -> LoadedStatus:
+        model = slot.model
+        return LoadedStatus(
+            name=slot.found.name,
+            id=slot.found.id,
+            state="ready" if model else "loading",
+            requests=slot.holders,
+            expires_seconds=_remaining(slot),
+            pid=slot.worker.pid if slot.worker else None,
+            resident_bytes=await _resident_bytes(_worker_of(slot)) if model else None,
+            model=model,
+        )
+
+
+def _worker_of(slot: _Slot) -> Worker:
+    assert slot.worker is not None, "a lease waits for the load"
+    return slot.worker
+
+
+def _engine_options(found: FoundModel, options: LoadOptions) -> EngineOptions:
+    wishes = EngineOptions(
+        path=found.path, context_length=found.context_length, chat_template=found.chat_template
+    )
+    return msgspec.structs.replace(wishes, **options.given())
+
+
+def _remaining(slot: _Slot) -> float | None:
+    if slot.expiry is None:
+        return None
+    return max(0.0, slot.expiry.when() - asyncio.get_running_loop().time())
+
+
+async def _resident_bytes(worker: Worker) -> int | None:
+    with suppress(TimeoutError, WorkerDied):
+        return (await asyncio.wait_for(worker.stats(), _STATS_SECONDS)).resident_bytes
+    return None

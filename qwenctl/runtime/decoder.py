@@ -1,0 +1,200 @@
+"""A context in llama.cpp that computes spans: batches, KV memory, samplers, interruption."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Final
+
+from qwenctl.errors import GenerationFailed, LoadFailed
+from qwenctl.runtime.batches import Outcome, Span
+from qwenctl.runtime.engine import EngineOptions
+from qwenctl.runtime.host import physical_cores
+from qwenctl.runtime.llama import LlamaModel, refused
+from qwenctl.runtime.sampling import Sampling, stages
+
+# Source: llama.h, enum llama_flash_attn_type; ggml.h, enum ggml_type.
+_FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+_GGML_TYPES: Final = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "bf16": 30,
+}
+# Source: llama.h, llama_decode: 2 is "aborted", 0 success, everything else an error or a full cache.
+_DECODED: Final = 0
+_ABORTED: Final = 2
+
+
+class LlamaDecoder:
+    """`batches.Decoder` on a model that the caller keeps open and closes afterwards."""
+
+    def __init__(self, model: LlamaModel, options: EngineOptions, context_length: int) -> None:
+        """Raises: LoadFailed when the options do not work together or memory is short."""
+        _check(options)
+        self._model = model
+        self._api = model.library.api
+        self._log = model.library.log
+        self._interruption = _Interruption()
+        parameters = self._parameters(options, context_length)
+        self._log.clear()
+        self._context = self._api.llama_init_from_model(model.handle, parameters)
+        if not self._context:
+            raise refused(model.library, options.path, f"a context of {context_length} tokens")
+        self._memory = self._api.llama_get_memory(self._context)
+        self.batch_tokens: Final = int(self._api.llama_n_batch(self._context))
+        self._batch = _Batch(self._api, self.batch_tokens, options.slots)
+        self.piece = model.vocabulary.piece
+        self.ends = model.vocabulary.ends
+
+    def _parameters(self, options: EngineOptions, context_length: int) -> Any:
+        parameters = self._api.llama_context_default_params()
+        # One pool of cells for all sequences: a step computes them in one pass whichever slots they have,
+        # and a prefix can be shared by reference. Its size lets every slot hold a whole context.
+        parameters.kv_unified = True
+        parameters.n_seq_max = options.slots
+        parameters.n_ctx = context_length * options.slots
+        parameters.n_batch = options.batch_tokens
+        parameters.n_ubatch = min(options.ubatch_tokens, options.batch_tokens)
+        # Rows of logits: only the last token of a sequence is sampled. 0 would mean one for each of n_batch.
+        parameters.n_outputs_max = options.slots
+        parameters.n_threads = parameters.n_threads_batch = options.threads or physical_cores()
+        parameters.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
+        parameters.type_k = parameters.type_v = _GGML_TYPES[options.kv_type]
+        parameters.op_offload = not self._model.cpu_only
+        parameters.abort_callback = self._interruption.callback(type(parameters.abort_callback))
+        parameters.abort_callback_data = self._interruption.address
+        parameters.no_perf = True
+        return parameters
+
+    def decode(self, spans: Sequence[Span]) -> Outcome:
+        """See `batches.Decoder`."""
+        self._log.clear()
+        code = self._api.llama_decode(self._context, self._batch.fill(spans))
+        if code == _DECODED:
+            return Outcome.DONE
+        return Outcome.INTERRUPTED if code == _ABORTED else Outcome.FAILED
+
+    def last_error(self) -> str:
+        """See `batches.Decoder`."""
+        return self._log.error()
+
+    def keep(self, sequence: int, length: int) -> bool:
+        """See `batches.Decoder`."""
+        if self._api.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            return True
+        self._api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return length == 0
+
+    def sampler(self, sampling: Sampling, history: Sequence[int]) -> "LlamaSampler":
+        """See `batches.Decoder`. Raises: GenerationFailed when llama.cpp refuses a stage."""
+        return LlamaSampler(self._api, self._context, self._model.vocabulary.size, sampling, history)
+
+    def interrupt(self, requested: bool) -> None:
+        """See `batches.Decoder`."""
+        self._interruption.set(requested)
+
+    def close(self) -> None:
+        """Frees the context. Call once, when no thread decodes."""
+        self._api.llama_free(self._context)
+
+
+class LlamaSampler:
+    """`batches.Sampler`: a chain of llama.cpp's samplers, run in C over the whole vocabulary."""
+
+    def __init__(
+        self, api: Any, context: int, vocabulary_size: int, sampling: Sampling, history: Sequence[int]
+    ) -> None:
+        self._api = api
+        self._context = context
+        parameters = api.llama_sampler_chain_default_params()
+        parameters.no_perf = True
+        self._chain = api.llama_sampler_chain_init(parameters)
+        for name, arguments in stages(sampling, vocabulary_size):
+            stage = getattr(api, f"llama_sampler_init_{name}")(*arguments)
+            if not stage:
+                self.close()
+                raise GenerationFailed(f"llama.cpp has no sampler `{name}` with {arguments}")
+            api.llama_sampler_chain_add(self._chain, stage)
+        if sampling.penalizes:
+            for token in history[-sampling.penalty_window :]:
+                api.llama_sampler_accept(self._chain, token)
+
+    def sample(self, row: int) -> int:
+        """See `batches.Sampler`."""
+        return int(self._api.llama_sampler_sample(self._chain, self._context, row))
+
+    def close(self) -> None:
+        """See `batches.Sampler`."""
+        self._api.llama_sampler_free(self._chain)
+
+
+class _Batch:
+    """One `llama_batch` over arrays that live as long as the context; every token has one sequence."""
+
+    def __init__(self, api: Any, size: int, sequences: int) -> None:
+        self._tokens = (ctypes.c_int32 * size)()
+        self._positions = (ctypes.c_int32 * size)()
+        self._counts = (ctypes.c_int32 * size)(*([1] * size))
+        self._pointers = (ctypes.POINTER(ctypes.c_int32) * size)()
+        self._logits = (ctypes.c_int8 * size)()
+        self._ids = [(ctypes.c_int32 * 1)(sequence) for sequence in range(sequences)]
+        self._batch = api.llama_batch(
+            n_tokens=0,
+            token=self._tokens,
+            embd=None,
+            pos=self._positions,
+            n_seq_id=self._counts,
+            seq_id=self._pointers,
+            logits=self._logits,
+        )
+
+    def fill(self, spans: Sequence[Span]) -> Any:
+        """The batch of `spans`; it is valid until the next call."""
+        end = 0
+        for span in spans:
+            start, length = end, len(span.tokens)
+            end += length
+            pointer = ctypes.cast(self._ids[span.sequence], ctypes.POINTER(ctypes.c_int32))
+            self._tokens[start:end] = [*span.tokens]
+            self._positions[start:end] = [*range(span.start, span.start + length)]
+            self._pointers[start:end] = [pointer] * length
+            self._logits[start:end] = [0] * length
+            self._logits[end - 1] = span.logits
+        self._batch.n_tokens = end
+        return self._batch
+
+
+class _Interruption:
+    """A flag that llama.cpp looks at after every operation of a graph, without entering Python.
+
+    The callback must be C: a Python one would take the interpreter lock hundreds of times a token. Any C
+    function will do that turns the pointer into "is the byte there non-zero", and `strlen` is one: of a
+    string that is empty it gives 0, of "x" 1, which is false and true in the register of a C `bool`.
+    """
+
+    def __init__(self) -> None:
+        self._flag = ctypes.create_string_buffer(2)
+        self.address: Final = ctypes.addressof(self._flag)
+
+    def callback(self, kind: Any) -> Any:
+        """The callback as the bindings' function type."""
+        return ctypes.cast(ctypes.CDLL(None).strlen, kind)
+
+    def set(self, requested: bool) -> None:
+        """Requests or withdraws the interruption."""
+        self._flag[0] = b"x" if requested else b"\0"
+
+
+def _check(options: EngineOptions) -> None:
+    if options.slots < 1 or options.batch_tokens < options.slots or options.ubatch_tokens < 1:
+        raise LoadFailed(
+            f"{options.slots} slots do not work with batches of {options.batch_tokens} tokens",
+            hint="a batch needs room for a token of every slot",
+        )
+    if options.threads is not None and options.threads < 1:
+        raise LoadFailed(f"`threads` is {options.threads}, but at least one must compute")
+    if options.flash_attention == "off" and options.kv_type not in ("f32", "f16", "bf16"):
+        raise LoadFailed(f"a `{options.kv_type}` KV cache needs flash attention")

@@ -1,0 +1,222 @@
+"""The role of an engine, and the values that go in: options to open one, requests to run on it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from qwenctl.errors import InvalidRequest, QwenctlError
+from qwenctl.runtime.events import Event, Finished
+from qwenctl.runtime.sampling import Sampling
+
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+# A stop matcher does work for every stop string and character; these bounds keep it in microseconds.
+MAX_STOPS: Final = 64
+MAX_STOP_LENGTH: Final = 1024
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is opened with. None means that the engine chooses.
+
+    `context_length` is what one request may hold, in tokens; None is the trained context, but at most
+    8192 until memory is planned. `slots` requests run side by side, each with a whole context of its own
+    in the KV cache, so the cache grows with both. `batch_tokens` go into one decode call at the most,
+    `ubatch_tokens` into one computation. `threads` None is the number of physical cores. `gpu_layers`
+    -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage weights on them).
+    `mmap` None is: yes with a GPU; no on a CPU alone, where llama.cpp repacks many quantizations and the
+    mapped file would stay beside the copy. `chat_template` replaces the one in the file.
+    """
+
+    path: Path
+    context_length: int | None = None
+    slots: int = 4
+    batch_tokens: int = 512
+    ubatch_tokens: int = 512
+    threads: int | None = None
+    gpu_layers: int = -1
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    kv_type: KvType = "f16"
+    mmap: bool | None = None
+    chat_template: str | None = None
+
+
+class SpecialToken(msgspec.Struct, frozen=True):
+    """A token with a role of its own, such as the end of a turn."""
+
+    id: int
+    text: str
+
+
+class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as it was opened. `memory_bytes` is what the process grew by; None where unknown."""
+
+    architecture: str
+    parameters: int
+    quantization: str
+    weights_bytes: int
+    layers: int
+    vocabulary_size: int
+    context_length: int
+    trained_context_length: int
+    slots: int
+    beginning_of_sequence: SpecialToken | None = None
+    end_of_sequence: SpecialToken | None = None
+    end_of_turn: SpecialToken | None = None
+    chat_template: str | None = None
+    memory_bytes: int | None = None
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """One part of a message whose content came as a list."""
+
+    text: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the assistant made; `arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn. The roles are the template's matter: system, user, assistant, tool in most."""
+
+    role: str
+    content: str | tuple[TextPart, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning_content: str | None = None
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, tag="completion"):
+    """Text to go on with, exactly as it is; names of special tokens in it count as those tokens.
+
+    `max_tokens` None is: until the context is full. Raises: InvalidRequest for limits that make no sense.
+    """
+
+    prompt: str
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_limits(self.max_tokens, self.stop)
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat"):
+    """A conversation that the model's own template turns into a prompt.
+
+    `tools` are the caller's JSON objects (`{"type": "function", "function": {…}}`), key order kept
+    because templates print them. `tool_choice` is `auto` or `none` (the template sees no tools);
+    `required` and a tool's name are refused until the engine can enforce them. `template_options`
+    reach the template as variables, such as `enable_thinking`.
+
+    Raises: InvalidRequest for limits that make no sense.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, object], ...] = ()
+    tool_choice: str = "auto"
+    template_options: dict[str, bool | int | float | str] = {}
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_limits(self.max_tokens, self.stop)
+
+
+Request = ChatRequest | CompletionRequest
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one engine; the token counts only grow."""
+
+    slots: int
+    running: int
+    waiting: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    decode_calls: int
+
+
+Observer = Callable[[Event | QwenctlError], None]
+"""Gets the events of one request in order, the last a `Finished` or, instead, an error. Called on the
+engine's own thread: it must hand over and return, and never raise."""
+
+Cancel = Callable[[], None]
+"""Ends a request from any thread; without effect on one that is over."""
+
+
+class Engine(Protocol):
+    """One opened model that runs many requests side by side. Every method may be called from any thread.
+
+    Requests take slots first come, first served, and wait while all are taken. Cancelling frees the slot
+    at once, inside a decode too; its last event is `Finished("cancelled")`. A request that fails does so
+    alone. The same request with a seed (or temperature 0) gives the same text.
+    """
+
+    @property
+    def model(self) -> LoadedModel:
+        """What was opened."""
+        ...
+
+    def start(self, request: Request, observe: Observer) -> Cancel:
+        """Queues `request` and returns; `observe` gets what happens.
+
+        Raises: InvalidRequest for what the model or its template cannot follow. PromptTooLong when the
+        prompt leaves no room for a single token. GenerationFailed after `close`.
+        """
+        ...
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """The events of `request`, which begins at the first `next`; closing the iterator cancels.
+
+        Raises: what `start` raises, and GenerationFailed when a decode step fails.
+        """
+        ...
+
+    def count_tokens(self, request: Request) -> int:
+        """The tokens of the prompt that `request` would run. Raises: InvalidRequest as `start` does."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the counters."""
+        ...
+
+    def close(self) -> None:
+        """Fails what still runs with GenerationFailed and frees the model's memory. Idempotent."""
+        ...
+
+
+def pull(start: Callable[[Request, Observer], Cancel], request: Request) -> Iterator[Event]:
+    """`Engine.generate` made from `Engine.start`, for the implementations."""
+    inbox: SimpleQueue[Event | QwenctlError] = SimpleQueue()
+    cancel = start(request, inbox.put)
+    try:
+        while True:
+            item = inbox.get()
+            if isinstance(item, QwenctlError):
+                raise item
+            yield item
+            if isinstance(item, Finished):
+                return
+    finally:
+        cancel()
+
+
+def _check_limits(max_tokens: int | None, stop: tuple[str, ...]) -> None:
+    if max_tokens is not None and max_tokens < 1:
+        raise InvalidRequest(f"`max_tokens` is {max_tokens}, but at least 1 token must be allowed")
+    if len(stop) > MAX_STOPS or any(not 0 < len(text) <= MAX_STOP_LENGTH for text in stop):
+        raise InvalidRequest(
+            f"`stop` takes up to {MAX_STOPS} strings of 1 to {MAX_STOP_LENGTH} characters",
+            hint="leave empty strings out",
+        )

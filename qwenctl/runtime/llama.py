@@ -1,0 +1,177 @@
+"""A model in llama.cpp: loading, its description, and its vocabulary."""
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+from qwenctl.errors import FileMissing, InvalidRequest, LoadFailed
+from qwenctl.runtime.bindings import Library, library
+from qwenctl.runtime.engine import EngineOptions, SpecialToken
+
+# Until memory is planned: enough for a conversation, small enough for a KV cache of a 7B model on a laptop.
+DEFAULT_CONTEXT_TOKENS: Final = 8192
+_NO_TOKEN: Final = -1
+_OVERFLOW: Final = -(2**31)  # llama_tokenize's answer to more tokens than it can count
+
+
+class LlamaModel:
+    """An open model; `close` frees its memory, after every context made from it is closed.
+
+    Tokenizing is safe from several threads (llama.h: "The API is thread-safe").
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Raises: FileMissing; LoadFailed with llama.cpp's own reason."""
+        if not options.path.is_file():
+            raise FileMissing(f"there is no file `{options.path}`")
+        self.library: Final = library()
+        api = self.library.api
+        self.library.log.clear()
+        self.cpu_only: Final = options.gpu_layers == 0 or not api.llama_supports_gpu_offload()
+        # An empty list of devices; without it llama.cpp puts buffers on a GPU even for 0 layers.
+        self._no_devices = (ctypes.c_void_p * 1)()
+        self.handle: Final = api.llama_model_load_from_file(bytes(options.path), self._parameters(options))
+        if not self.handle:
+            raise LoadFailed(
+                f"llama.cpp refused `{options.path.name}`: {self.library.log.error()}",
+                hint="the file is damaged or too new; pull the model again or upgrade qwenctl",
+            )
+        self.vocabulary: Final = Vocabulary(self.library, api.llama_model_get_vocab(self.handle))
+
+    def _parameters(self, options: EngineOptions) -> object:
+        api = self.library.api
+        parameters = api.llama_model_default_params()
+        mmap = not self.cpu_only if options.mmap is None else options.mmap
+        parameters.load_mode = api.llama_load_mode_from_str(b"mmap" if mmap else b"none")
+        parameters.n_gpu_layers = options.gpu_layers
+        if self.cpu_only:
+            parameters.n_gpu_layers = 0
+            parameters.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
+        return parameters
+
+    @property
+    def architecture(self) -> str:
+        """`general.architecture` of the file."""
+        return self._metadata(b"general.architecture") or "unknown"
+
+    @property
+    def quantization(self) -> str:
+        """The file type in llama.cpp's words, such as `Q4_K - Medium`."""
+        api = self.library.api
+        return str(api.llama_ftype_name(api.llama_model_ftype(self.handle)).decode())
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(self.library.api.llama_model_n_params(self.handle))
+
+    @property
+    def weights_bytes(self) -> int:
+        """The size of all tensors."""
+        return int(self.library.api.llama_model_size(self.handle))
+
+    @property
+    def layers(self) -> int:
+        """The number of transformer blocks."""
+        return int(self.library.api.llama_model_n_layer(self.handle))
+
+    @property
+    def trained_context_length(self) -> int:
+        """The context, in tokens, that the model was trained with."""
+        return int(self.library.api.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja text in the file."""
+        text = self.library.api.llama_model_chat_template(self.handle, None)
+        return None if text is None else text.decode(errors="replace")
+
+    def context_length(self, asked: int | None) -> int:
+        """The context of one request: what was asked for, else the trained one up to 8192 tokens.
+
+        Raises: LoadFailed for more than the trained context, or less than one token.
+        """
+        trained = self.trained_context_length
+        if asked is None:
+            return min(trained, DEFAULT_CONTEXT_TOKENS)
+        if not 0 < asked <= trained:
+            raise LoadFailed(
+                f"a context of {asked} tokens does not suit a model trained with {trained}",
+                hint=f"ask for at most {trained}",
+            )
+        return asked
+
+    def close(self) -> None:
+        """Frees the model. Call once."""
+        self.library.api.llama_model_free(self.handle)
+
+    def _metadata(self, key: bytes) -> str | None:
+        buffer = ctypes.create_string_buffer(256)
+        length = self.library.api.llama_model_meta_val_str(self.handle, key, buffer, len(buffer))
+        return None if length < 0 else buffer.value.decode(errors="replace")
+
+
+class Vocabulary:
+    """The tokens of a model."""
+
+    def __init__(self, library: Library, handle: int) -> None:
+        api = library.api
+        self._api = api
+        self._handle = handle
+        self._pieces: dict[int, bytes] = {}
+        self.size: Final = int(api.llama_vocab_n_tokens(handle))
+        self.beginning_of_sequence: Final = self._special(api.llama_vocab_bos(handle))
+        self.end_of_sequence: Final = self._special(api.llama_vocab_eos(handle))
+        self.end_of_turn: Final = self._special(api.llama_vocab_eot(handle))
+        self.adds_beginning: Final = bool(api.llama_vocab_get_add_bos(handle))
+
+    def tokenize(self, text: str) -> list[int]:
+        """The tokens of a prompt: names of special tokens become those tokens, and the model's beginning
+        of sequence is put in front where it wants one. llama-server does the same with every prompt.
+
+        Raises: InvalidRequest for text that llama.cpp cannot tokenize.
+        """
+        source = text.encode("utf-8", "replace")
+        room = len(source) + 2  # a token has a byte at least; and the beginning and the end of sequence
+        tokens, count = self._tokenize(source, room)
+        if _OVERFLOW < count < 0:
+            tokens, count = self._tokenize(source, -count)
+        if count < 0:
+            raise InvalidRequest(f"the prompt of {len(source)} bytes is too long to be tokenized")
+        return tokens[:count]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of `token` in a text; control tokens have none."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._read_piece(token, special=False)
+        return known
+
+    def ends(self, token: int) -> bool:
+        """Whether `token` ends an answer."""
+        return bool(self._api.llama_vocab_is_eog(self._handle, token))
+
+    def _tokenize(self, source: bytes, room: int) -> tuple["ctypes.Array[ctypes.c_int32]", int]:
+        tokens = (ctypes.c_int32 * room)()
+        return tokens, self._api.llama_tokenize(self._handle, source, len(source), tokens, room, True, True)
+
+    def _special(self, token: int) -> SpecialToken | None:
+        if token == _NO_TOKEN:
+            return None
+        return SpecialToken(token, self._read_piece(token, special=True).decode(errors="replace"))
+
+    def _read_piece(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        length = self._api.llama_token_to_piece(self._handle, token, buffer, len(buffer), 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = self._api.llama_token_to_piece(self._handle, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:length]
+
+
+def refused(library: Library, path: Path, what: str) -> LoadFailed:
+    """The error for a null handle: `what` could not be made, in llama.cpp's own words."""
+    return LoadFailed(
+        f"llama.cpp could not make {what} for `{path.name}`: {library.log.error()}",
+        hint="a smaller context or fewer slots need less memory",
+    )
