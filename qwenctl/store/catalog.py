@@ -1,0 +1,32 @@
+"""The built-in registry: where it is, its layout, its model cards.
+
+In a wheel it lies inside the package as `_catalog`; in a checkout it is the directory `registry/` beside
+the package.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from qwenctl.errors import FileMissing
+from qwenctl.store.store import Store
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+
+
+def catalog_path(package: Path = _PACKAGE) -> Path:
+    """The directory of the built-in registry. Raises: FileMissing when the installation is damaged."""
+    for path in (package / "_catalog", package.parent / "registry"):
+        if (path / "oci-layout").is_file():
+            return path
+    raise FileMissing("the built-in registry is missing", hint="install qwenctl again")
+
+
+def open_catalog(path: Path | None = None) -> Store:
+    """The built-in registry as a store that is only read."""
+    return Store.open(path or catalog_path(), create=False)
+
+
+def card_paths(path: Path | None = None) -> dict[str, Path]:
+    """The files of the model cards by family."""
+    cards = (path or catalog_path()) / "catalog"
+    return {file.stem: file for file in sorted(cards.glob("*.yaml"))}
