@@ -1,9 +1,9 @@
 """From what a person types to a reference: the catalogue's names first, then the grammar's defaults.
 
-    guide                 in the built-in registry → qwenctl.internal/guide:latest
-    Qwen2.5-7B-Instruct   an alias on a model card → docker.io/ai/qwen2.5:7B-Q4_K_M
-    qwen2.5               by the defaults          → docker.io/ai/qwen2.5:latest
-    4f0c12ab34cd          an id in the store       → the reference that it is stored under
+guide                 in the built-in registry → qwenctl.internal/guide:latest
+Qwen2.5-7B-Instruct   an alias on a model card → docker.io/ai/qwen2.5:7B-Q4_K_M
+qwen2.5               by the defaults          → docker.io/ai/qwen2.5:latest
+4f0c12ab34cd          an id in the store       → the reference that it is stored under
 """
 
 import difflib
@@ -66,9 +66,12 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def near_names(reference: Reference, names: Names, store: Tagged) -> tuple[str, ...]:
-    """Up to three names that `reference` may have been meant to be, best first."""
-    known = {*names.known(), *(tagged.familiar() for tagged, _ in store.tags())}
+def near_names(reference: Reference, known_names: Iterable[str], store: Tagged) -> tuple[str, ...]:
+    """Up to three names that `reference` may have been meant to be, best first.
+
+    They come from `known_names` and from the tags of the store.
+    """
+    known = {*known_names, *(tagged.familiar() for tagged, _ in store.tags())}
     wanted = reference.familiar()
     by_fold = {name.casefold(): name for name in sorted(known)}
     folded = difflib.get_close_matches(wanted.casefold(), by_fold, n=_NEAR, cutoff=0.6)

@@ -41,11 +41,14 @@ class Backlog(Protocol):
 
 
 def compose(backlogs: Iterable[Backlog], limit: int) -> list[Span]:
-    """Spans of up to `limit` tokens in all, in the order of `backlogs`.
+    """Spans of up to `limit` tokens in all, sorted by sequence.
 
     Generations, which wait for one token each, come before prompts: a long prompt fills what they leave
-    and never stops them. Prompts are served in order, first come first done. `limit` is at least the
-    number of backlogs, so a generation always has its place.
+    and never stops them. Prompts are served in the order of `backlogs`, first come first done. `limit` is
+    at least the number of backlogs, so a generation always has its place.
+
+    The sorting is for llama.cpp, which computes sequences together only where their ids ascend without a
+    gap. Source: llama-batch.cpp, llama_batch_allocr::split_equal with `sequential`.
     """
     waiting = [(backlog, len(backlog.tokens) - backlog.decoded) for backlog in backlogs]
     room = limit - sum(1 for _, pending in waiting if pending == 1)
@@ -58,7 +61,7 @@ def compose(backlogs: Iterable[Backlog], limit: int) -> list[Span]:
         start = backlog.decoded
         chunk = backlog.tokens[start : start + size]
         spans.append(Span(backlog.sequence, start, chunk, size == pending))
-    return spans
+    return sorted(spans, key=lambda span: span.sequence)
 
 
 class Outcome(Enum):

@@ -16,7 +16,7 @@ from qwenctl.errors import LoadFailed
 
 _PACKAGE: Final = "llama_cpp"
 # Source: ggml.h, enum ggml_log_level.
-_LEVEL_ERROR: Final = 3
+_LEVEL_ERROR: Final = 4
 _LEVEL_CONTINUE: Final = 5
 
 _once: Final = threading.Lock()
@@ -63,7 +63,7 @@ class Log:
 
     def error(self) -> str:
         """The first error since `clear`, without the name of the C++ function in front."""
-        errors = [line for level, line in self._lines if level == _LEVEL_ERROR]
+        errors = [line for level, line in list(self._lines) if level == _LEVEL_ERROR]
         if not errors:
             return "it gave no reason"
         function, colon, reason = errors[0].partition(": ")

@@ -23,6 +23,10 @@ _GGML_TYPES: Final = {
     "q8_0": 8,
     "bf16": 30,
 }
+# Threads meet after every operation. In a smaller model an operation takes microseconds, so a second thread
+# gains little; but if another program has its core, every meeting lasts a time slice (measured on 2 M
+# parameters and two busy cores: 5 instead of 2,000 tokens/s).
+_ONE_THREAD_BYTES: Final = 32 * 1024 * 1024
 # Source: llama.h, llama_decode: 2 is "aborted", 0 success, everything else an error or a full cache.
 _DECODED: Final = 0
 _ABORTED: Final = 2
@@ -44,6 +48,9 @@ class LlamaDecoder:
         if not self._context:
             raise refused(model.library, options.path, f"a context of {context_length} tokens")
         self._memory = self._api.llama_get_memory(self._context)
+        if not self._memory or self._api.llama_model_has_encoder(model.handle):
+            self.close()
+            raise LoadFailed(f"a `{model.architecture}` model does not generate text from a prompt alone")
         self.batch_tokens: Final = int(self._api.llama_n_batch(self._context))
         self._batch = _Batch(self._api, self.batch_tokens, options.slots)
         self.piece = model.vocabulary.piece
@@ -51,18 +58,20 @@ class LlamaDecoder:
 
     def _parameters(self, options: EngineOptions, context_length: int) -> Any:
         parameters = self._api.llama_context_default_params()
-        # One pool of cells for all sequences: a step computes them in one pass whichever slots they have,
-        # and a prefix can be shared by reference. Its size lets every slot hold a whole context.
-        parameters.kv_unified = True
+        # Cells of its own for every sequence: sums over the cache run in the order they have alone, so that
+        # company does not change an answer (in one common pool it did, by half-precision rounding).
+        parameters.kv_unified = False
         parameters.n_seq_max = options.slots
         parameters.n_ctx = context_length * options.slots
         parameters.n_batch = options.batch_tokens
         parameters.n_ubatch = min(options.ubatch_tokens, options.batch_tokens)
         # Rows of logits: only the last token of a sequence is sampled. 0 would mean one for each of n_batch.
         parameters.n_outputs_max = options.slots
-        parameters.n_threads = parameters.n_threads_batch = options.threads or physical_cores()
+        parameters.n_threads = parameters.n_threads_batch = _threads(options, self._model)
         parameters.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
         parameters.type_k = parameters.type_v = _GGML_TYPES[options.kv_type]
+        # Sliding windows keep all positions, or a prefix could not be taken up again where it was cut.
+        parameters.swa_full = True
         parameters.op_offload = not self._model.cpu_only
         parameters.abort_callback = self._interruption.callback(type(parameters.abort_callback))
         parameters.abort_callback_data = self._interruption.address
@@ -186,6 +195,12 @@ class _Interruption:
     def set(self, requested: bool) -> None:
         """Requests or withdraws the interruption."""
         self._flag[0] = b"x" if requested else b"\0"
+
+
+def _threads(options: EngineOptions, model: LlamaModel) -> int:
+    if options.threads is not None:
+        return options.threads
+    return 1 if model.weights_bytes < _ONE_THREAD_BYTES else physical_cores()
 
 
 def _check(options: EngineOptions) -> None:

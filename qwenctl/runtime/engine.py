@@ -24,10 +24,14 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     `context_length` is what one request may hold, in tokens; None is the trained context, but at most
     8192 until memory is planned. `slots` requests run side by side, each with a whole context of its own
     in the KV cache, so the cache grows with both. `batch_tokens` go into one decode call at the most,
-    `ubatch_tokens` into one computation. `threads` None is the number of physical cores. `gpu_layers`
-    -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage weights on them).
-    `mmap` None is: yes with a GPU; no on a CPU alone, where llama.cpp repacks many quantizations and the
-    mapped file would stay beside the copy. `chat_template` replaces the one in the file.
+    `ubatch_tokens` into one computation. `threads` None is the number of physical cores, but 1 for a
+    tiny model. `gpu_layers` -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage
+    weights on them). `mmap` None is: yes with a GPU; no on a CPU alone, where llama.cpp repacks many
+    quantizations and the mapped file would stay beside the copy. `chat_template` replaces the file's.
+
+    `flash_attention` saves memory; but on a CPU with an f16 cache it sums in half precision, and how a prompt
+    was cut into batches can then decide between tokens that are almost equally likely. `off`, or another
+    `kv_type`, makes an answer with a seed the same in any company.
     """
 
     path: Path
@@ -160,7 +164,8 @@ class Engine(Protocol):
 
     Requests take slots first come, first served, and wait while all are taken. Cancelling frees the slot
     at once, inside a decode too; its last event is `Finished("cancelled")`. A request that fails does so
-    alone. The same request with a seed (or temperature 0) gives the same text.
+    alone. The same request with a seed (or temperature 0) gives the same text, in any company, as far as
+    `EngineOptions.flash_attention` allows.
     """
 
     @property
@@ -184,7 +189,7 @@ class Engine(Protocol):
         ...
 
     def count_tokens(self, request: Request) -> int:
-        """The tokens of the prompt that `request` would run. Raises: InvalidRequest as `start` does."""
+        """The tokens of the prompt that `request` would run, however long. Raises: as `start`."""
         ...
 
     def stats(self) -> EngineStats:

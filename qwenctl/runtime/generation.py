@@ -33,6 +33,8 @@ class Generation:
 
     `tokens` are the prompt and what was sampled; the first `decoded` of them are in the KV cache, in
     sequence `sequence`. So an interrupted decode is undone by setting `decoded` back, even to 0.
+
+    Raises: PromptTooLong, on creation, when the prompt leaves no room for a single token.
     """
 
     task: Task

@@ -15,14 +15,16 @@ class Memory:
     available: int
 
 
-def physical_cores() -> int:
+def physical_cores(cgroup: Path = _CGROUP) -> int:
     """The cores to compute on: physical ones, for two threads of one share its arithmetic units; no more
-    than the process may run on."""
+    than the process may run on, nor than its container may use in full.
+    """
     import psutil
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False) or os.cpu_count()
-    return max(1, min(physical or 1, allowed or 1))
+    logical = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    physical = psutil.cpu_count(logical=False) or logical
+    return max(1, min(physical, allowed, _cgroup_cores(cgroup) or allowed))
 
 
 def read_memory(cgroup: Path = _CGROUP) -> Memory:
@@ -56,6 +58,18 @@ def _cgroup_memory(root: Path) -> tuple[int | None, int]:
         if limit is not None and used is not None:
             return limit, max(0, used - _read_inactive_file(directory / "memory.stat"))
     return None, 0
+
+
+def _cgroup_cores(root: Path) -> int | None:
+    """The processor time of a control group in whole cores: quota by period, in microseconds.
+
+    Source: kernel documentation, admin-guide/cgroup-v2, "CPU Interface Files".
+    """
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return max(1, int(quota) // int(period)) if quota.isdigit() and period.isdigit() else None
 
 
 def _read_number(path: Path) -> int | None:

@@ -1,6 +1,8 @@
 """The engine in this process: template, tokenizer, scheduler and decoder around one open model."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 from qwenctl.errors import InvalidRequest
@@ -18,8 +20,8 @@ from qwenctl.runtime.engine import (
 from qwenctl.runtime.events import Event
 from qwenctl.runtime.generation import Generation, Task
 from qwenctl.runtime.host import resident_bytes
-from qwenctl.runtime.llama import LlamaModel
-from qwenctl.runtime.scheduler import Scheduler
+from qwenctl.runtime.llama import LlamaModel, Vocabulary
+from qwenctl.runtime.scheduler import Scheduler, closed_error
 from qwenctl.runtime.template import ChatTemplate
 
 
@@ -31,6 +33,9 @@ class LlamaEngine:
         self._decoder = decoder
         self._loaded = loaded
         self._scheduler = Scheduler(decoder, options.slots)
+        # Guards the model's memory: it is freed only when no thread tokenizes.
+        self._changed = threading.Condition()
+        self._users = 0
         self._closed = False
 
     @property
@@ -57,11 +62,29 @@ class LlamaEngine:
 
     def close(self) -> None:
         """See `engine.Engine`."""
-        self._scheduler.close()
-        if not self._closed:
+        with self._changed:
+            if self._closed:
+                return
             self._closed = True
-            self._decoder.close()
-            self._model.close()
+        self._scheduler.close()
+        with self._changed:
+            self._changed.wait_for(lambda: self._users == 0)
+        self._decoder.close()
+        self._model.close()
+
+    @contextmanager
+    def _open_model(self) -> Iterator[LlamaModel]:
+        """The model, which stays open meanwhile. Raises: GenerationFailed after `close`."""
+        with self._changed:
+            if self._closed:
+                raise closed_error()
+            self._users += 1
+        try:
+            yield self._model
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -74,11 +97,12 @@ class LlamaEngine:
         return ChatTemplate(source, bos=bos.text if bos else "", eos=eos.text if eos else "")
 
     def _tokenize(self, request: Request) -> list[int]:
-        if isinstance(request, ChatRequest):
-            text = self._without_beginning(self._render(request))
-        else:
-            text = request.prompt
-        tokens = self._model.vocabulary.tokenize(text)
+        with self._open_model() as model:
+            if isinstance(request, ChatRequest):
+                text = _without_beginning(model.vocabulary, self._render(request))
+            else:
+                text = request.prompt
+            tokens = model.vocabulary.tokenize(text)
         if not tokens:
             raise InvalidRequest("the prompt is empty", hint="give the model at least one character")
         return tokens
@@ -87,16 +111,6 @@ class LlamaEngine:
         if request.tool_choice not in ("auto", "none"):
             raise InvalidRequest(f"`tool_choice` cannot be `{request.tool_choice}` yet", hint="use `auto`")
         return self._template.render(request)
-
-    def _without_beginning(self, text: str) -> str:
-        """Many templates write the beginning of sequence that the tokenizer adds too; one is enough.
-
-        Source: llama.cpp common/chat.cpp, common_chat_template_direct_apply_impl.
-        """
-        beginning = self._model.vocabulary.beginning_of_sequence
-        if beginning is None or not self._model.vocabulary.adds_beginning:
-            return text
-        return text.removeprefix(beginning.text)
 
 
 def open_engine(options: EngineOptions) -> LlamaEngine:
@@ -114,6 +128,17 @@ def open_engine(options: EngineOptions) -> LlamaEngine:
         raise
     loaded = _describe(model, options, context_length, max(0, resident_bytes() - before))
     return LlamaEngine(options, model, decoder, loaded)
+
+
+def _without_beginning(vocabulary: Vocabulary, text: str) -> str:
+    """Many templates write the beginning of sequence that the tokenizer adds too; one is enough.
+
+    Source: llama.cpp common/chat.cpp, common_chat_template_direct_apply_impl.
+    """
+    beginning = vocabulary.beginning_of_sequence
+    if beginning is None or not vocabulary.adds_beginning:
+        return text
+    return text.removeprefix(beginning.text)
 
 
 def _describe(model: LlamaModel, options: EngineOptions, context_length: int, memory: int) -> LoadedModel:

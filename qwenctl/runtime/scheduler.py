@@ -45,7 +45,7 @@ class Scheduler:
         """Queues `generation`; its events come on the decode thread. Raises: GenerationFailed when closed."""
         with self._changed:
             if self._closed:
-                raise _closed_error()
+                raise closed_error()
             self._waiting.append(generation)
             self._changed.notify()
         return lambda: self._cancel(generation)
@@ -95,9 +95,9 @@ class Scheduler:
         with self._changed:
             left = [*self._waiting]
             self._waiting.clear()
-        self._drop_all(_closed_error())
+        self._drop_all(closed_error())
         for generation in left:
-            generation.fail(_closed_error())
+            generation.fail(closed_error())
 
     def _has_work(self) -> bool:
         with self._changed:
@@ -225,5 +225,6 @@ class Scheduler:
             slot.tokens = []
 
 
-def _closed_error() -> GenerationFailed:
+def closed_error() -> GenerationFailed:
+    """What a closed engine answers."""
     return GenerationFailed("the engine was closed", hint="load the model again")

@@ -68,9 +68,7 @@ class ScriptedEngine:
             raise PromptTooLong(
                 f"the prompt has {prompt} tokens, the context holds {self._model.context_length}"
             )
-        run = _Run(
-            request, observe, prompt, min_limit(request.max_tokens, self._model.context_length - prompt)
-        )
+        run = _Run(request, observe, prompt, _limit(request.max_tokens, self._model.context_length - prompt))
         with self._changed:
             if self._closed:
                 raise GenerationFailed("the engine was closed")
@@ -187,7 +185,7 @@ class _Run:
         return Finished(reason, Usage(self._prompt_tokens, self.completed, 0, 0.0, seconds))
 
 
-def min_limit(max_tokens: int | None, room: int) -> int:
+def _limit(max_tokens: int | None, room: int) -> int:
     """The tokens that an answer may have."""
     return room if max_tokens is None else min(max_tokens, room)
 

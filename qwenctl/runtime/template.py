@@ -6,6 +6,7 @@ Source: transformers `utils/chat_template_utils.py`; llama.cpp `common/chat.cpp`
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -18,12 +19,18 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from qwenctl.errors import InvalidRequest
 from qwenctl.runtime.engine import ChatRequest, Message, ToolCall
 
-MAX_PROMPT_CHARACTERS: Final = 64 * 1024 * 1024
-MAX_RENDER_SECONDS: Final = 5.0
 _MAX_REPEATED: Final = 1024 * 1024
 
 # What a template can raise: Jinja's own errors, and Python's from the operators and filters it uses.
 _RENDER_ERRORS: Final = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a template may write, and for how long it may run."""
+
+    characters: int = 64 * 1024 * 1024
+    seconds: float = 5.0
 
 
 class ChatTemplate:
@@ -36,11 +43,13 @@ class ChatTemplate:
         bos: str = "",
         eos: str = "",
         now: Callable[[], datetime] = datetime.now,
+        bounds: Bounds | None = None,
     ) -> None:
         """`bos` and `eos` are the texts of those tokens.
 
         Raises: InvalidRequest when `source` does not compile.
         """
+        self._bounds = bounds or Bounds()
         self._specials = {"bos_token": bos, "eos_token": eos}
         environment = _Sandbox(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlock]
@@ -69,16 +78,12 @@ class ChatTemplate:
 
     def _render(self, messages: object, tools: object, options: Mapping[str, object]) -> str:
         variables = {**self._specials, "add_generation_prompt": True, **options}
-        deadline = monotonic() + MAX_RENDER_SECONDS
+        watch = _Watch(self._bounds)
         pieces: list[str] = []
-        size = 0
         try:
-            for piece in self._template.generate(
-                variables, messages=messages, tools=tools, _deadline=deadline
-            ):
+            for piece in self._template.generate(variables, messages=messages, tools=tools, _watch=watch):
                 pieces.append(piece)
-                size += len(piece)
-                _check_bounds(size, deadline)
+                watch.check(len(piece))
         except RecursionError as error:
             raise InvalidRequest("the chat template of the model recurses without end") from error
         except _RENDER_ERRORS as error:
@@ -127,6 +132,23 @@ class ChatTemplate:
         return '"needle": "thread"' in text or '"needle":"thread"' in text
 
 
+class _Watch:
+    """Counts what one rendering writes, and looks at the clock."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._written = 0
+        self._deadline = monotonic() + bounds.seconds
+
+    def check(self, characters: int) -> None:
+        """`characters` more were written. Raises: TemplateError beyond the bounds."""
+        self._written += characters
+        if self._written > self._bounds.characters:
+            raise TemplateError(f"it wrote more than {self._bounds.characters} characters")
+        if monotonic() > self._deadline:
+            raise TemplateError(f"it took more than {self._bounds.seconds:g} seconds")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox that also looks at the clock, and at how much `*` and `**` would make."""
 
@@ -135,7 +157,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     # Every call in a template comes through here, `range()` of an inner loop too, so no loop runs
     # for long without being seen: the sandbox bounds one range to 100,000 rounds.
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        _check_bounds(0, context.get("_deadline", float("inf")))
+        watch = context.get("_watch")
+        if isinstance(watch, _Watch):
+            watch.check(0)
         return super().call(context, obj, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -156,13 +180,6 @@ class _GenerationBlock(Extension):
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _check_bounds(size: int, deadline: float) -> None:
-    if size > MAX_PROMPT_CHARACTERS:
-        raise TemplateError(f"it wrote more than {MAX_PROMPT_CHARACTERS} characters")
-    if monotonic() > deadline:
-        raise TemplateError(f"it took more than {MAX_RENDER_SECONDS:g} seconds")
 
 
 def _parse_arguments(call: ToolCall) -> dict[str, object]:

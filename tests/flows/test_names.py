@@ -80,11 +80,10 @@ def test_ids_are_told_from_names(text: str, expected: bool) -> None:
 
 def test_near_names_come_from_catalogue_and_store() -> None:
     """A slip of the finger finds what was meant, whatever the case."""
-    assert near_names(Reference.parse("qwenctl.internal/guide:q4_k_m"), FewNames(), OneTag())[0] == (
-        "guide:Q4_K_M"
-    )
-    assert near_names(Reference.parse("me/helpr:v1"), FewNames(), OneTag()) == ("me/helper:v1",)
-    assert near_names(Reference.parse("me/zzzzzzzzzzzz"), FewNames(), OneTag()) == ()
+    known = FewNames().known()
+    assert near_names(Reference.parse("qwenctl.internal/guide:q4_k_m"), known, OneTag())[0] == "guide:Q4_K_M"
+    assert near_names(Reference.parse("me/helpr:v1"), known, OneTag()) == ("me/helper:v1",)
+    assert near_names(Reference.parse("me/zzzzzzzzzzzz"), known, OneTag()) == ()
 
 
 def test_an_unknown_model_is_reported_with_near_names() -> None:

@@ -1,0 +1,43 @@
+"""The runner's models: names looked up in the store, each time anew."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from qwenctl.flows.catalog import Catalog
+from qwenctl.flows.find import Found, find
+from qwenctl.flows.views import open_artifact
+from qwenctl.runner.models import FoundModel
+from qwenctl.settings import Settings
+from qwenctl.store.store import Store
+
+
+class StoreModels:
+    """A `ModelSource` over the user's store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalog = Catalog.open()
+        self._store = Store.open(settings.store)
+
+    def find(self, name: str) -> FoundModel:
+        """See `ModelSource.find`."""
+        return self._open(find(name, self._store, self._catalog, self._settings.registry))
+
+    def models(self) -> Sequence[FoundModel]:
+        """See `ModelSource.models`."""
+        return [self._open(Found(reference, root)) for reference, root in sorted(self._store.tags())]
+
+    def _open(self, found: Found) -> FoundModel:
+        model = open_artifact(found, self._store)
+        return FoundModel(
+            name=found.name,
+            id=str(found.root.digest),
+            path=model.weights_path,
+            context_length=None,
+            chat_template=model.chat_template,
+            created_seconds=_seconds(model.artifact.config.created),
+        )
+
+
+def _seconds(moment: datetime | None) -> int:
+    return int(moment.timestamp()) if moment else 0

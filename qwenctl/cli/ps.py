@@ -1,0 +1,56 @@
+"""`qwenctl ps`: models that are loaded now."""
+
+import msgspec
+
+from qwenctl.cli.options import Json, Quiet
+from qwenctl.cli.output import Printer, table
+from qwenctl.runner.messages import LoadedStatus
+from qwenctl.units import render_bytes, render_duration
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The data of `ps --json`."""
+
+    models: list[LoadedStatus]
+
+
+def ps(json: Json = False, quiet: Quiet = False) -> None:
+    """List the models that are loaded now.
+
+    Example: qwenctl ps --json | jq '.data.models[].name'
+    """
+    from qwenctl.cli.wiring import load_settings
+    from qwenctl.runner.client import RunnerClient
+
+    runner = RunnerClient.running(load_settings())
+    models = runner.loaded() if runner else []
+    Printer("ps", json).result(Loaded(models), _names(models) if quiet else _table(models))
+
+
+def _names(models: list[LoadedStatus]) -> str:
+    return "\n".join(model.name for model in models)
+
+
+def _table(models: list[LoadedStatus]) -> str:
+    headers = ("NAME", "ID", "STATE", "REQUESTS", "CONTEXT", "MEMORY", "UNTIL")
+    return table(headers, [_row(model) for model in models])
+
+
+def _row(status: LoadedStatus) -> tuple[str, ...]:
+    return (
+        status.name,
+        status.id.removeprefix("sha256:")[:12],
+        status.state,
+        str(status.requests),
+        str(status.model.context_length) if status.model else "-",
+        render_bytes(status.resident_bytes) if status.resident_bytes else "-",
+        _until(status),
+    )
+
+
+def _until(status: LoadedStatus) -> str:
+    if status.state == "loading" or status.requests:
+        return "in use"
+    if status.expires_seconds is None:
+        return "forever"
+    return f"{render_duration(status.expires_seconds)} from now"

@@ -1,0 +1,92 @@
+"""Where the parts meet: settings from this process's environment, and what is opened by them.
+
+The only place that knows both the environment and the implementations. Everything is opened lazily:
+`list` loads no network code, `version` opens no store.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwenctl.errors import AccessDenied, FileMissing
+from qwenctl.settings import Directories, Settings, resolve
+
+if TYPE_CHECKING:
+    from qwenctl.flows.catalog import Catalog
+    from qwenctl.oci.reference import Reference
+    from qwenctl.oci.target import Source
+    from qwenctl.remote.repository import Repository
+    from qwenctl.store.store import Store
+
+
+def directories(environ: Mapping[str, str]) -> Directories:
+    """The platform's directories for this user."""
+    from platformdirs import PlatformDirs
+
+    platform = PlatformDirs("qwenctl", appauthor=False)
+    runtime = Path(environ.get("XDG_RUNTIME_DIR") or platform.user_state_dir)
+    return Directories(
+        config=platform.user_config_path,
+        data=platform.user_data_path,
+        state=platform.user_state_path,
+        runtime=runtime / "qwenctl" if environ.get("XDG_RUNTIME_DIR") else runtime / "run",
+    )
+
+
+def settings_file(environ: Mapping[str, str]) -> Path:
+    """The settings file: `$QWENCTL_CONFIG`, else `config.yaml` in the configuration directory."""
+    named = environ.get("QWENCTL_CONFIG")
+    return Path(named) if named else directories(environ).config / "config.yaml"
+
+
+def load_settings(**flags: str | None) -> Settings:
+    """The settings in force for this process. Raises: InvalidSettings, FileMissing, AccessDenied."""
+    path = settings_file(os.environ)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if os.environ.get("QWENCTL_CONFIG"):
+            raise FileMissing(f"settings file `{path}` does not exist") from error
+        text = ""
+    except OSError as error:
+        raise AccessDenied(f"settings file `{path}` cannot be read: {error.strerror}") from error
+    return resolve(flags, os.environ, text, directories(os.environ))
+
+
+def open_store(settings: Settings) -> "Store":
+    """The user's store, made if it is not there. Raises: Malformed, AccessDenied."""
+    from qwenctl.store.store import Store
+
+    return Store.open(settings.store)
+
+
+def open_catalog() -> "Catalog":
+    """The built-in registry and the model cards that ship with the program."""
+    from qwenctl.flows.catalog import Catalog
+
+    return Catalog.open()
+
+
+@contextmanager
+def open_source(reference: "Reference", settings: Settings, catalog: "Catalog") -> Iterator["Source"]:
+    """Where `reference` is pulled from: the built-in registry, or its registry on the network."""
+    from qwenctl.oci.reference import BUILT_IN
+
+    if reference.registry == BUILT_IN:
+        yield catalog.store
+        return
+    with open_remote(reference, settings) as repository:
+        yield repository
+
+
+@contextmanager
+def open_remote(reference: "Reference", settings: Settings) -> Iterator["Repository"]:
+    """The repository of `reference` on its registry, with the user's credentials."""
+    from qwenctl.remote import credentials
+    from qwenctl.remote.repository import open_repository
+
+    known = credentials.load(os.environ, Path.home())
+    with open_repository(reference, settings, known) as repository:
+        yield repository

@@ -1,0 +1,64 @@
+"""Pull: a reference, a source and the store; afterwards the store has what the source has."""
+
+from dataclasses import dataclass
+
+from qwenctl.errors import BlobUnknown, ReferenceUnknown
+from qwenctl.flows.copy import Observer, copy, ignore
+from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.manifest import Index
+from qwenctl.oci.reference import Reference
+from qwenctl.oci.target import Source, read_document
+from qwenctl.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The outcome of a pull. `moved_bytes` is what really came over; 0 when it was up to date."""
+
+    reference: Reference
+    root: Descriptor
+    up_to_date: bool
+    moved_bytes: int
+    blobs_moved: int
+    blobs_present: int
+
+
+def pull(reference: Reference, source: Source, store: Store, observe: Observer = ignore) -> Pulled:
+    """Bring what `reference` names at `source` into `store`; its tag is the last write.
+
+    Costs one HEAD when nothing changed. A pinned reference moves no tag. Raises: ReferenceUnknown,
+    RemoteError, IntegrityError, DiskFull.
+    """
+    root = source.resolve(reference)
+    if current(reference, store) == root.digest and is_complete(root, store):
+        return Pulled(reference, root, True, 0, 0, 0)
+    copied = copy(source, reference, store, observe=observe)
+    return Pulled(
+        reference,
+        copied.root,
+        False,
+        copied.moved_bytes,
+        copied.blobs_moved,
+        copied.blobs_present,
+    )
+
+
+def current(reference: Reference, store: Store) -> object:
+    """The digest that `reference` has in the store now; None when it is not there."""
+    try:
+        return store.resolve(reference).digest
+    except ReferenceUnknown:
+        return None
+
+
+def is_complete(root: Descriptor, store: Store) -> bool:
+    """Whether all content under `root` is present with its size."""
+    if not store.exists(root):
+        return False
+    try:
+        document = read_document(store, root)
+    except BlobUnknown:
+        return False
+    if isinstance(document, Index):
+        return all(is_complete(item, store) for item in document.manifests)
+    return all(store.exists(item) for item in document.successors)

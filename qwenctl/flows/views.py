@@ -1,0 +1,114 @@
+"""Views: what a stored model says of itself, for `list`, `show`, `inspect` and the runner."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed
+from qwenctl.flows.find import Found
+from qwenctl.model.artifact import CONFIG_LIMIT, ModelArtifact, Role, parse_artifact
+from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.manifest import Index, Manifest
+from qwenctl.oci.target import Source, read_document, read_verified
+from qwenctl.store.store import Store
+
+_TEXT_LIMIT = 4 * 1024 * 1024  # bytes of a chat template or licence that are read
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `list --json`. Empty text and null are what the model does not say.
+
+    `created` is RFC 3339; `size_bytes` counts config and layers. `problem` tells why the rest is
+    missing when content of the model is absent or damaged.
+    """
+
+    name: str
+    reference: str | None
+    id: str
+    parameters: str = ""
+    quantization: str = ""
+    architecture: str = ""
+    format: str = ""
+    created: str | None = None
+    context_length: int | None = None
+    size_bytes: int = 0
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """A model with what is needed to run it."""
+
+    artifact: ModelArtifact
+    weights_path: Path
+    chat_template: str | None
+
+
+def read_artifact(source: Source, root: Descriptor) -> ModelArtifact:
+    """The model under `root`: its manifest (of an index the first that is a model) and its config.
+
+    Raises: BlobUnknown, IntegrityError.
+    """
+    document = read_document(source, root)
+    if isinstance(document, Index):
+        if not document.manifests:
+            raise Malformed(f"index `{root.digest}` lists no manifests")
+        return read_artifact(source, document.manifests[0])
+    assert isinstance(document, Manifest)
+    return parse_artifact(document, read_verified(source, document.config, CONFIG_LIMIT))
+
+
+def view(found: Found, source: Source) -> ModelView:
+    """What there is to say about a model; content that cannot be read becomes its `problem`."""
+    reference = str(found.reference) if found.reference else None
+    digest = str(found.root.digest)
+    try:
+        artifact = read_artifact(source, found.root)
+    except (BlobUnknown, IntegrityError) as error:
+        return ModelView(name=found.name, reference=reference, id=digest, problem=error.message)
+    config = artifact.config
+    return ModelView(
+        name=found.name,
+        reference=reference,
+        id=digest,
+        parameters=config.parameters,
+        quantization=config.quantization,
+        architecture=config.architecture,
+        format=config.format,
+        created=config.created.isoformat().replace("+00:00", "Z") if config.created else None,
+        context_length=config.context_length,
+        size_bytes=artifact.size_bytes,
+    )
+
+
+def list_models(store: Store) -> list[ModelView]:
+    """Every tag of the store as a view, by name."""
+    founds: Iterable[Found] = (Found(reference, root) for reference, root in store.tags())
+    return sorted((view(found, store) for found in founds), key=lambda row: row.name)
+
+
+def open_artifact(found: Found, store: Store) -> OpenModel:
+    """A stored model, ready to be run. Raises: LoadFailed when it has no GGUF weights; BlobUnknown."""
+    artifact = read_artifact(store, found.root)
+    weights = artifact.layers(Role.WEIGHTS)
+    if not weights:
+        kind = artifact.config.format or "no weights"
+        raise LoadFailed(f"`{found.name}` holds {kind}, not GGUF weights", hint="pull a GGUF variant")
+    if len(weights) > 1:
+        raise LoadFailed(
+            f"`{found.name}` has its weights in {len(weights)} files, which cannot be run yet",
+            hint="pull a variant whose weights are one file",
+        )
+    return OpenModel(artifact, store.blob_path(weights[0]), _chat_template(artifact, store))
+
+
+def read_text(source: Source, layer: Descriptor) -> str:
+    """The text of a small layer, such as a licence. Raises: BlobUnknown, IntegrityError."""
+    return read_verified(source, layer, _TEXT_LIMIT).decode("utf-8", errors="replace")
+
+
+def _chat_template(artifact: ModelArtifact, store: Store) -> str | None:
+    layers = artifact.layers(Role.CHAT_TEMPLATE)
+    return read_text(store, layers[0]) if layers else None

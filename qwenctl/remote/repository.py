@@ -1,0 +1,212 @@
+"""`Repository`: one repository of one registry as a Target.
+
+Source: OCI distribution-spec v1.1.1. Manifests are hashed as received, never as parsed; a registry's own word
+for a digest counts only when it matches.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
+
+from qwenctl.errors import BlobUnknown, InvalidDigest, ReferenceUnknown, RegistryFailure, Unauthorized
+from qwenctl.oci.descriptor import ACCEPTED_TYPES, Descriptor
+from qwenctl.oci.digest import Digest, verify
+from qwenctl.oci.manifest import MANIFEST_LIMIT, parse_document
+from qwenctl.oci.protocol import (
+    CONTENT_DIGEST,
+    blob_path,
+    manifest_path,
+    parse_next_link,
+    tags_path,
+    uploads_path,
+)
+from qwenctl.oci.reference import Reference
+from qwenctl.oci.target import Content, Reader, content_of, read_bytes
+from qwenctl.remote.client import Client, base_url, failure
+from qwenctl.remote.credentials import Credentials
+from qwenctl.remote.download import Download
+from qwenctl.remote.transport import Request, Response, Transport
+from qwenctl.remote.upload import upload
+from qwenctl.settings import Settings
+
+_ACCEPT: Final = {"Accept": ", ".join(ACCEPTED_TYPES)}
+_PAGE_LIMIT: Final = 1000  # pages of tags; a registry that links for ever is stopped
+
+
+class Repository:
+    """A repository on the network; see `Target` for the methods' contract.
+
+    Every method may raise Unreachable, Unauthorized, RateLimited and RegistryFailure. Any thread may call.
+    `mount_from` is another repository of the same registry that may hold the blobs already.
+    """
+
+    def __init__(self, client: Client, name: str, *, mount_from: str | None = None) -> None:
+        self.client = client
+        self.name = name
+        self._mount_from = mount_from
+        self._sent: dict[Digest, tuple[str, bytes]] = {}
+
+    def resolve(self, reference: Reference) -> Descriptor:
+        """See `Source.resolve`: a HEAD, which does not count as a pull, else a GET that is hashed."""
+        path = manifest_path(self.name, reference.version)
+        with self._pull(Request("HEAD", path, _ACCEPT)) as response:
+            if response.status == 404:
+                raise self._unknown(reference)
+            if response.status in (401, 403):
+                raise self._refused(reference, response)
+            described = _described(response, reference.digest) if response.status == 200 else None
+        return described or self._resolve_by_content(reference)
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """See `Source.exists`, by a HEAD."""
+        with self._push(Request("HEAD", self._path(descriptor), _ACCEPT)) as response:
+            if response.status == 200:
+                length = response.headers.get("content-length", "")
+                return not length.isdecimal() or int(length) == descriptor.size or descriptor.is_manifest
+            if response.status == 404:
+                return False
+            raise failure(response, f"the question for `{descriptor.digest}`")
+
+    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+        """See `Source.fetch`. A blob's reader goes on by itself when the connection breaks."""
+        if not descriptor.is_manifest:
+            return Download(self.client, self._pull, self._path(descriptor), descriptor, offset)
+        response = self._pull(Request("GET", self._path(descriptor), {"Accept": descriptor.media_type}))
+        if response.status == 404:
+            response.close()
+            raise BlobUnknown(f"`{self.client.base}` does not have the manifest `{descriptor.digest}`")
+        if response.status != 200:
+            raise failure(response, f"the download of the manifest `{descriptor.digest}`")
+        return content_of(response.read(MANIFEST_LIMIT + 1))(offset)
+
+    def push(self, descriptor: Descriptor, content: Content) -> None:
+        """See `Target.push`: nothing when it is there, else mounted, else uploaded."""
+        if self.exists(descriptor):
+            return
+        if not descriptor.is_manifest:
+            if not self._mount(descriptor):
+                upload(self.client, self._push, self.name, descriptor, content)
+            return
+        raw = verify(read_bytes(content(0), MANIFEST_LIMIT), descriptor.digest, descriptor.size)
+        self._put_manifest(str(descriptor.digest), descriptor.media_type, raw)
+        self._sent[descriptor.digest] = (descriptor.media_type, raw)
+
+    def tag(self, descriptor: Descriptor, reference: Reference) -> None:
+        """See `Target.tag`: the same manifest, put under the tag."""
+        sent = self._sent.get(descriptor.digest)
+        if sent is None:
+            raw = verify(
+                read_bytes(self.fetch(descriptor), MANIFEST_LIMIT), descriptor.digest, descriptor.size
+            )
+            sent = (descriptor.media_type, raw)
+        self._put_manifest(reference.tag or str(descriptor.digest), *sent)
+
+    def protect(self, descriptors: Iterable[Descriptor]) -> AbstractContextManager[None]:
+        """See `Target.protect`: registries keep what was just uploaded for long enough."""
+        return nullcontext()
+
+    def tags(self) -> Iterator[str]:
+        """All tags of the repository, page by page. Raises: ReferenceUnknown when it does not exist."""
+        url: str | None = tags_path(self.name)
+        for _ in range(_PAGE_LIMIT):
+            if url is None:
+                return
+            with self._pull(Request("GET", url)) as response:
+                if response.status == 404:
+                    raise ReferenceUnknown(f"no repository `{self.name}` at `{self.client.base}`")
+                if response.status != 200:
+                    raise failure(response, f"the list of tags of `{self.name}`")
+                link = parse_next_link(response.headers.get("link"))
+                url = self.client.resolve_url(link, response.url) if link else None
+                yield from _parse_tags(response.read())
+
+    def _pull(self, request: Request) -> Response:
+        return self.client.send(request, (f"repository:{self.name}:pull",))
+
+    def _push(self, request: Request) -> Response:
+        return self.client.send(request, (f"repository:{self.name}:pull,push",))
+
+    def _path(self, descriptor: Descriptor) -> str:
+        path = manifest_path if descriptor.is_manifest else blob_path
+        return path(self.name, str(descriptor.digest))
+
+    def _mount(self, descriptor: Descriptor) -> bool:
+        """Whether the registry took the blob over from the other repository; any refusal is a no."""
+        if self._mount_from is None:
+            return False
+        query = f"?mount={descriptor.digest}&from={self._mount_from}"
+        scopes = (f"repository:{self.name}:pull,push", f"repository:{self._mount_from}:pull")
+        with self.client.send(Request("POST", uploads_path(self.name) + query, body=b""), scopes) as response:
+            return response.status == 201
+
+    def _put_manifest(self, version: str, media_type: str, raw: bytes) -> None:
+        request = Request("PUT", manifest_path(self.name, version), {"Content-Type": media_type}, raw)
+        with self._push(request) as response:
+            if response.status not in (200, 201, 202):
+                raise failure(response, f"the manifest `{self.name}:{version}`")
+
+    def _resolve_by_content(self, reference: Reference) -> Descriptor:
+        with self._pull(Request("GET", manifest_path(self.name, reference.version), _ACCEPT)) as response:
+            if response.status == 404:
+                raise self._unknown(reference)
+            if response.status != 200:
+                raise failure(response, f"the question for `{reference}`")
+            kind = response.headers.get("content-type", "")
+            raw = response.read(MANIFEST_LIMIT + 1)
+        if reference.digest is not None:
+            verify(raw, reference.digest, len(raw))
+        document = parse_document(raw, kind or None)
+        return Descriptor(document.media_type, reference.digest or Digest.of(raw), len(raw))
+
+    def _unknown(self, reference: Reference) -> ReferenceUnknown:
+        return ReferenceUnknown(f"no model `{reference.familiar()}` at `{self.client.base}`")
+
+    def _refused(self, reference: Reference, response: Response) -> Exception:
+        """Docker Hub answers 401 for what does not exist, unless one may see it."""
+        error = failure(response, f"`{reference.familiar()}`")
+        if isinstance(error, Unauthorized) and self.client.anonymous:
+            return ReferenceUnknown(
+                f"no model `{reference.familiar()}` at `{self.client.base}`, or it is not public",
+                hint="for a private model log in with `docker login`",
+            )
+        return error
+
+
+@contextmanager
+def open_repository(
+    reference: Reference, settings: Settings, credentials: Credentials, *, mount_from: str | None = None
+) -> Iterator[Repository]:
+    """The repository of `reference` on its registry; its connections end with the block."""
+    transport = Transport()
+    try:
+        base = base_url(reference.registry, settings.insecure_registries)
+        client = Client(transport, base, credentials.find(reference.registry))
+        yield Repository(client, reference.repository, mount_from=mount_from)
+    finally:
+        transport.close()
+
+
+def _described(response: Response, pinned: Digest | None) -> Descriptor | None:
+    """The descriptor in the headers of a HEAD; None when they do not say enough."""
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+    length = response.headers.get("content-length", "")
+    told = response.headers.get(CONTENT_DIGEST.lower())
+    if media_type not in ACCEPTED_TYPES or not length.isdecimal() or int(length) == 0 or not (told or pinned):
+        return None
+    try:
+        digest = Digest.parse(told) if told else pinned
+    except InvalidDigest as error:
+        raise RegistryFailure("the registry describes a manifest by a broken digest") from error
+    if pinned is not None and digest != pinned:
+        raise RegistryFailure(f"the registry answers `{pinned}` with `{digest}`")
+    assert digest is not None
+    return Descriptor(media_type, digest, int(length))
+
+
+def _parse_tags(body: bytes) -> list[str]:
+    try:
+        tags = json.loads(body).get("tags")
+    except (ValueError, AttributeError) as error:
+        raise RegistryFailure("the registry's list of tags is not JSON") from error
+    return [tag for tag in tags or [] if isinstance(tag, str)]
