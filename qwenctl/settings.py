@@ -4,6 +4,7 @@
 A flag wins over the environment, the environment over the file, the file over the default.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -47,13 +48,16 @@ class Settings:
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise UsageError("the path is empty")
-    return Path(text).expanduser().absolute()
+    if not text or "\0" in text:
+        raise UsageError("the path is empty" if not text else "the path has a zero byte")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(f"the home directory in `{text}` is not known") from error
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise UsageError(f"`{text}` is not a port", hint="a port is a number from 0 to 65535")
     return int(text)
 
@@ -63,8 +67,8 @@ def _hosts(text: str) -> frozenset[str]:
 
 
 def _host(text: str) -> str:
-    if not text or "/" in text:
-        raise UsageError(f"`{text}` is not a registry", hint="write HOST or HOST:PORT")
+    if "/" in text or not ("." in text or ":" in text or text.lower() == "localhost"):
+        raise UsageError(f"`{text}` is not a registry", hint="write HOST.DOMAIN or HOST:PORT")
     return text.lower()
 
 
@@ -134,14 +138,16 @@ def _read_file(text: str) -> dict[str, str]:
 
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as a 13th month
         raise InvalidSettings(f"settings file is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise InvalidSettings("settings file is not a mapping", hint="write `key: value` lines")
-    return {str(key): _as_text(value) for key, value in document.items()}
+    return {str(key): _as_text(key, value) for key, value in document.items()}
 
 
-def _as_text(value: object) -> str:
+def _as_text(key: object, value: object) -> str:
+    if isinstance(value, dict):
+        raise InvalidSettings(f"settings file: `{key}` is not a single value")
     if isinstance(value, list):
         return ",".join(str(item) for item in value)
-    return str(value)
+    return "" if value is None else str(value)

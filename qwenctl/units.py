@@ -22,7 +22,8 @@ _FACTORS: Final = {
     "gib": 1024**3,
     "tib": 1024**4,
 }
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN: Final = r"\d{1,12}(?:\.\d{1,12})?"
 
 
 def render_bytes(count: int) -> str:
@@ -43,19 +44,19 @@ def parse_bytes(text: str) -> int:
 
     Raises: UsageError when it is not a non-negative number with a known unit.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
-    factor = _FACTORS.get(match[2].lower()) if match else None
+    match = re.fullmatch(r"(\d{1,18})(\.\d{1,18})?\s*([a-zA-Z]*)", text.strip(), re.ASCII)
+    factor = _FACTORS.get(match[3].lower()) if match else None
     if match is None or factor is None:
         raise UsageError(f"`{text}` is not a size", hint="write it like 512MiB, 4GiB or 4GB")
-    return int(float(match[1]) * factor)
+    return int(match[1]) * factor + int(float(match[2] or 0) * factor)
 
 
 def render_count(count: int) -> str:
     """`count` in short decimal form as model names use it: `7.62 B`, `494 M`, `1.90 M`, `512`."""
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if count >= limit:
-            value = count / limit
-            return f"{value:.2f} {unit}" if value < 100 else f"{value:.0f} {unit}"
+        value = count / limit
+        if value >= 0.9995:  # 999,999 is `1.00 M`, not `1000 K`
+            return f"{value:.2f} {unit}" if value < 99.995 else f"{value:.0f} {unit}"
     return str(count)
 
 
@@ -64,12 +65,14 @@ def parse_duration(text: str) -> float:
 
     Raises: UsageError when it is not a duration.
     """
-    if text.strip() in {"-1", "forever"}:
+    plain = text.strip().lower()
+    if plain in {"-1", "forever"}:
         return float("inf")
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|[smhd]?)", text.strip().lower())
-    whole = "".join(number + unit for number, unit in parts)
-    if not parts or whole != text.strip().lower().replace(" ", ""):
+    if re.fullmatch(_SPAN, plain, re.ASCII):
+        return float(plain)
+    if not re.fullmatch(rf"(?:{_SPAN}\s*(?:ms|[smhd])\s*)+", plain, re.ASCII):
         raise UsageError(f"`{text}` is not a duration", hint="write it like 90s, 5m, 1h30m or -1")
+    parts = re.findall(rf"({_SPAN})\s*(ms|[smhd])", plain, re.ASCII)
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
@@ -77,7 +80,7 @@ def render_duration(seconds: float) -> str:
     """`seconds` as two units at the most: `0.4s`, `42s`, `3m 05s`, `2h 10m`, `3d 4h`."""
     if seconds == float("inf"):
         return "forever"
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 60:

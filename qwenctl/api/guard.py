@@ -22,8 +22,8 @@ class LoopbackGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it before anything of it is read."""
-        if scope["type"] == "http" and (foreign := _foreign_name(scope)):
-            message = f"`{foreign}` is not this machine"
+        if scope["type"] == "http" and (strangers := _strangers(scope)):
+            message = f"`{strangers[0]}` is not this machine"
             hint = (
                 "use http://localhost or http://127.0.0.1 with the port; web pages of other sites are refused"
             )
@@ -43,11 +43,10 @@ def is_loopback(authority: str) -> bool:
         return False
 
 
-def _foreign_name(scope: Scope) -> str | None:
+def _strangers(scope: Scope) -> list[str]:
+    """The names in `Host` and `Origin` that are not this machine's."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-    strangers = [host for host in hosts if not is_loopback(host)]
-    strangers += [origin for origin in origins if not is_loopback(origin.partition("://")[2])]
-    if not hosts:
-        strangers.append("a request without Host")
-    return strangers[0] if strangers else None
+    authorities = {host: host for host in hosts or [""]}
+    authorities |= {origin: origin.partition("://")[2] for origin in origins}
+    return [name for name, authority in authorities.items() if not is_loopback(authority)]

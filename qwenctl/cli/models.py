@@ -25,7 +25,7 @@ class StoreModels:
 
     def models(self) -> Sequence[FoundModel]:
         """See `ModelSource.models`."""
-        return [self._open(Found(reference, root)) for reference, root in sorted(self._store.tags())]
+        return [self._open(Found(reference, root)) for reference, root in self._store.tags()]
 
     def _open(self, found: Found) -> FoundModel:
         model = open_artifact(found, self._store)

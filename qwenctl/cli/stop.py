@@ -33,7 +33,7 @@ def stop(
     runner = RunnerClient.running(load_settings())
     stopped: list[str] = []
     if runner:
-        for model in models or [None]:
+        for model in models if models else (None,):
             stopped += runner.stop(model)
     lines = [f"stopped {name}" for name in stopped] or ["nothing was loaded"]
     Printer("stop", json).result(Stopped(stopped), "\n".join(lines))

@@ -28,8 +28,8 @@ def tag(
     Example: qwenctl tag qwen2.5 localhost:5000/me/qwen2.5:tested
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
-    from qwenctl.flows.names import parse_name
     from qwenctl.flows.find import find
+    from qwenctl.flows.names import parse_name
 
     settings, catalog = load_settings(), open_catalog()
     store = open_store(settings)

@@ -9,7 +9,7 @@ def interactive() -> bool:
 
 
 def piped_text() -> str | None:
-    """The text on stdin when it is not a terminal; None on a terminal. Bytes that are no UTF-8 are replaced."""
+    """The text on stdin when it is not a terminal, else None; bytes that are no UTF-8 are replaced."""
     if sys.stdin is None or sys.stdin.isatty():
         return None
     return sys.stdin.buffer.read().decode("utf-8", errors="replace")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from qwenctl.model.card import Card, parse_card
-from qwenctl.store.catalog import card_paths, catalog_path, open_catalog
+from qwenctl.store.catalog import built_in_names, card_paths, catalog_path, open_catalog
 from qwenctl.store.store import Store
 
 
@@ -33,7 +33,7 @@ class Catalog:
 
     def is_built_in(self, name: str) -> bool:
         """See `Names.is_built_in`."""
-        return any(reference.repository == name for reference, _ in self.store.tags())
+        return name in self._built_in
 
     def alias(self, name: str) -> tuple[str, str] | None:
         """See `Names.alias`. A family's own name is none, and costs no reading of cards."""
@@ -59,6 +59,10 @@ class Catalog:
     def cards(self) -> tuple[Card, ...]:
         """All cards, by name."""
         return self._cards
+
+    @cached_property
+    def _built_in(self) -> frozenset[str]:
+        return built_in_names(self.store)
 
     @cached_property
     def _cards(self) -> tuple[Card, ...]:

@@ -10,12 +10,13 @@ from qwenctl.oci.reference import Reference
 from qwenctl.store.store import Store
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A model in the store: the name that it was found under (None: by id, untagged) and its root."""
 
     reference: Reference | None
     root: Descriptor
+    by_id: bool = False
 
     @property
     def name(self) -> str:
@@ -30,7 +31,7 @@ def find(text: str, store: Store, catalog: Catalog, registry: str) -> Found:
     several models begin with.
     """
     if is_id(text):
-        return Found(*store.find(text))
+        return Found(*store.find(text), by_id=True)
     reference = parse_name(text, catalog, registry)
     try:
         return Found(reference, store.resolve(reference))

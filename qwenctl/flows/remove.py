@@ -1,29 +1,31 @@
 """Remove: the names first, then what nothing refers to any more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from qwenctl.oci.descriptor import Descriptor
+from qwenctl.errors import Conflict
+from qwenctl.flows.find import Found
 from qwenctl.oci.reference import Reference
 from qwenctl.store.gc import Collected, collect
 from qwenctl.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The outcome: names that are gone, with what they named, and what was freed with them."""
+def remove(founds: Sequence[Found], store: Store) -> Collected:
+    """Take the names of `founds` away, then free what no other name and no running pull needs.
 
-    untagged: tuple[tuple[Reference, Descriptor], ...]
-    collected: Collected
-
-
-def remove(references: Sequence[Reference], store: Store) -> Removed:
-    """Untag `references`, then free what no other tag and no running pull needs.
-
-    All names are looked up before the first is removed. Raises: ReferenceUnknown, and nothing is
-    removed then.
+    A model that was found by its id goes under its one name. Raises: Conflict when it has several;
+    ReferenceUnknown when a name went meanwhile.
     """
-    found = [(reference, store.resolve(reference)) for reference in references]
-    for reference, _ in found:
+    names = [(_name(found, store), found.root) for found in founds]
+    for reference, _ in names:
         store.untag(reference)
-    return Removed(tuple(found), collect(store, candidates=[root for _, root in found]))
+    return collect(store, candidates=[root for _, root in names])
+
+
+def _name(found: Found, store: Store) -> Reference:
+    if found.reference is None:
+        raise Conflict(f"`{found.root.digest.short}` has no name", hint="a registry keeps it")
+    same = [reference for reference, root in store.tags() if root.digest == found.root.digest]
+    if found.by_id and len(same) > 1:
+        listed = ", ".join(f"`{reference.familiar()}`" for reference in same)
+        raise Conflict(f"`{found.root.digest.short}` has several names: {listed}", hint="remove it by name")
+    return found.reference

@@ -8,12 +8,18 @@ import msgspec
 
 from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed
 from qwenctl.flows.find import Found
-from qwenctl.model.artifact import CONFIG_LIMIT, ModelArtifact, Role, parse_artifact
+from qwenctl.model.artifact import CONFIG_LIMIT, ModelArtifact, ModelConfig, Role, parse_artifact
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.manifest import Index, Manifest
 from qwenctl.oci.target import Source, read_document, read_verified
 from qwenctl.store.store import Store
 
+_SAMPLING_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+}
 _TEXT_LIMIT = 4 * 1024 * 1024  # bytes of a chat template or licence that are read
 
 
@@ -109,6 +115,71 @@ def read_text(source: Source, layer: Descriptor) -> str:
     return read_verified(source, layer, _TEXT_LIMIT).decode("utf-8", errors="replace")
 
 
+def suggested_sampling(config: ModelConfig) -> dict[str, float]:
+    """What the model's maker suggests, by the names of `Sampling`; empty where it suggests nothing.
+
+    Source: the GGUF keys `general.sampling.*` (llama.cpp, gguf-py constants).
+    """
+    metadata = config.gguf or {}
+    found: dict[str, float] = {}
+    for name, key in _SAMPLING_KEYS.items():
+        try:
+            found[name] = msgspec.convert(metadata[key], int if name == "top_k" else float, strict=False)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    return found
+
+
 def _chat_template(artifact: ModelArtifact, store: Store) -> str | None:
     layers = artifact.layers(Role.CHAT_TEMPLATE)
     return read_text(store, layers[0]) if layers else None
+
+
+class LayerView(msgspec.Struct, frozen=True, kw_only=True):
+    """One layer in `inspect`; `role` is null for a media type that we do not know."""
+
+    role: str | None
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str]
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a stored model; `manifest` and `config` are its documents as they are."""
+
+    name: str
+    reference: str | None
+    id: str
+    media_type: str
+    size_bytes: int
+    layers: list[LayerView]
+    manifest: msgspec.Raw
+    config: msgspec.Raw
+
+
+def inspect(found: Found, store: Store) -> Inspection:
+    """The documents of a stored model. Raises: BlobUnknown, IntegrityError."""
+    artifact = read_artifact(store, found.root)
+    manifest = artifact.manifest
+    return Inspection(
+        name=found.name,
+        reference=str(found.reference) if found.reference else None,
+        id=str(found.root.digest),
+        media_type=manifest.media_type,
+        size_bytes=artifact.size_bytes,
+        layers=[_layer_view(artifact, layer) for layer in manifest.layers],
+        manifest=msgspec.Raw(manifest.raw),
+        config=msgspec.Raw(read_verified(store, manifest.config, CONFIG_LIMIT)),
+    )
+
+
+def _layer_view(artifact: ModelArtifact, layer: Descriptor) -> LayerView:
+    role = artifact.role(layer)
+    return LayerView(
+        role=role.value if role else None,
+        media_type=layer.media_type,
+        digest=str(layer.digest),
+        size=layer.size,
+        annotations=dict(layer.annotations),
+    )

@@ -25,6 +25,12 @@ ACCEPTED_TYPES: Final = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_MANIFE
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 """Annotation of an index entry that holds its tag (image-spec, image-layout.md, "index.json")."""
 
+_NONDISTRIBUTABLE: Final = (
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
+
+_SIZE_LIMIT: Final = 2**63 - 1  # bytes; the specification's `int64`
 _NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -51,7 +57,7 @@ class Descriptor:
         media_type, size = document.get("mediaType"), document.get("size")
         if not isinstance(media_type, str) or not media_type:
             raise Malformed(f"{where} has no `mediaType`")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _SIZE_LIMIT:
             raise Malformed(f"{where} has no valid `size`")
         artifact_type = document.get("artifactType")
         if artifact_type is not None and not isinstance(artifact_type, str):
@@ -68,6 +74,14 @@ class Descriptor:
     def is_manifest(self) -> bool:
         """Whether the content is a manifest or an index: what `/manifests/` serves, not `/blobs/`."""
         return self.media_type in MANIFEST_TYPES or self.media_type in INDEX_TYPES
+
+    @property
+    def is_distributable(self) -> bool:
+        """Whether a manifest needs this content beside it: a layer that may not be passed on may be absent.
+
+        Source: image-spec v1.1, layer.md, "Non-Distributable Layers".
+        """
+        return not self.media_type.startswith(_NONDISTRIBUTABLE)
 
     def render(self) -> dict[str, Any]:
         """The JSON object of this descriptor, in the specification's order of fields."""

@@ -118,7 +118,10 @@ def build_manifest(
     artifact_type: str | None = None,
     subject: Descriptor | None = None,
 ) -> Manifest:
-    """A new OCI manifest. The same arguments give the same bytes, hence the same digest."""
+    """A new OCI manifest. The same arguments give the same bytes, hence the same digest.
+
+    Raises: Malformed for text with lone surrogates.
+    """
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
     if artifact_type is not None:
         document["artifactType"] = artifact_type
@@ -150,7 +153,10 @@ def _once(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
 
 
 def _encode(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # from an argument or a file name that is no UTF-8
+        raise Malformed("manifest would hold text that is not Unicode") from error
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
@@ -163,8 +169,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Malformed("manifest is not a JSON object")
     version = document.get("schemaVersion")
-    if version != 2 or isinstance(version, bool):
-        raise Malformed(f"manifest has schema version {version!r}, not 2")
+    if version != 2:
+        raise Malformed(f"manifest has schema version {str(version)[:50]}, not 2")
     return document
 
 
@@ -174,7 +180,7 @@ def _kind(document: dict[str, Any], media_type: str | None) -> str:
         raise Malformed("manifest has a `mediaType` that is not text")
     transport = media_type.partition(";")[0].strip() if media_type else None
     if declared and transport and declared != transport:
-        raise Malformed(f"manifest says it is `{declared}` but was served as `{transport}`")
+        raise Malformed(f"manifest says it is `{declared[:200]}` but was served as `{transport[:200]}`")
     if "manifests" in document and "layers" in document:
         raise Malformed("manifest has both `manifests` and `layers`")
     kind = declared or transport or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)

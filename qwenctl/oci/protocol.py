@@ -16,6 +16,8 @@ CHUNK_MIN_LENGTH: Final = "OCI-Chunk-Min-Length"
 SUBJECT: Final = "OCI-Subject"
 FILTERS_APPLIED: Final = "OCI-Filters-Applied"
 
+_NUMBER: Final = "[0-9]{1,19}"  # any int64; `int` refuses what a hostile peer may send beyond that
+
 
 class ErrorCode(StrEnum):
     """The codes of the specification, one for one."""
@@ -118,7 +120,7 @@ def parse_range(header: str | None, total: int) -> ByteRange | None:
     A header that is absent, of another unit, malformed or of several ranges is ignored, as RFC 9110
     allows. Raises: RangeNotSatisfiable.
     """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", (header or "").strip().replace(" ", ""))
+    match = re.fullmatch(rf"bytes=({_NUMBER})?-({_NUMBER})?", (header or "").strip().replace(" ", ""))
     if match is None or not (match[1] or match[2]):
         return None
     if not match[1]:
@@ -135,7 +137,7 @@ def parse_range(header: str | None, total: int) -> ByteRange | None:
 
 def parse_content_range(header: str | None) -> tuple[int, int, int | None] | None:
     """First byte, last byte and total (None for `*`) of a 206 answer; None when malformed."""
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", (header or "").strip())
+    match = re.fullmatch(rf"bytes ({_NUMBER})-({_NUMBER})/({_NUMBER}|\*)", (header or "").strip())
     if match is None:
         return None
     return int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
@@ -143,7 +145,9 @@ def parse_content_range(header: str | None) -> tuple[int, int, int | None] | Non
 
 def parse_chunk_range(header: str | None) -> tuple[int, int] | None:
     """First and last byte of an upload's chunk or session (`0-1023`); None when malformed."""
-    match = re.fullmatch(r"(?:bytes[= ])?(\d+)-(\d+)(?:/(?:\d+|\*))?", (header or "").strip())
+    match = re.fullmatch(
+        rf"(?:bytes[= ])?({_NUMBER})-({_NUMBER})(?:/(?:{_NUMBER}|\*))?", (header or "").strip()
+    )
     return (int(match[1]), int(match[2])) if match else None
 
 

@@ -31,8 +31,9 @@ DEFAULT_TAG: Final = "latest"
 _NAME_LIMIT: Final = 255  # many registries cap host and path together there
 _HOST: Final = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*"
-    r"|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?"
+    r"|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?"
 )
+_LAST_PORT: Final = 65535
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -76,9 +77,9 @@ class Reference:
         if colon and not is_tag(tag):
             raise _invalid(text, f"`{tag}` is not a tag")
         host, repository = _split_host(path)
-        if "/" not in repository and (host is None or host == DOCKER_HUB):
+        if "/" not in repository and host in {None, DOCKER_HUB}:
             repository = f"{namespace}/{repository}"
-        repository, host = repository.lower(), host or registry
+        repository, host = repository.lower(), host or _normal_host(registry, text)
         if not is_repository(repository) or len(host) + len(repository) + 1 > _NAME_LIMIT:
             raise _invalid(text, f"`{repository}` is not a repository name")
         version = tag or (None if digest else DEFAULT_TAG)
@@ -106,12 +107,7 @@ class Reference:
 
     def familiar(self) -> str:
         """The short form that parses back to this reference (or, for a built-in model, resolves to it)."""
-        name = f"{self.registry}/{self.repository}"
-        for prefix in (f"{DOCKER_HUB}/{DEFAULT_NAMESPACE}/", f"{BUILT_IN}/", f"{DOCKER_HUB}/"):
-            rest = name.removeprefix(prefix)
-            if rest != name and (prefix != f"{DOCKER_HUB}/" or "/" in rest):
-                name = rest
-                break
+        name = _short_name(self.registry, self.repository)
         if self.tag and (self.tag != DEFAULT_TAG or self.digest):
             name = f"{name}:{self.tag}"
         return f"{name}@{self.digest}" if self.digest else name
@@ -124,13 +120,33 @@ class Reference:
 
 def _split_host(path: str) -> tuple[str | None, str]:
     first, slash, rest = path.partition("/")
-    looks_like_host = "." in first or ":" in first or first.lower() == "localhost"
-    if not slash or not looks_like_host:
+    if not slash or not _looks_like_host(first):
         return None, path
-    if not _HOST.fullmatch(first):
-        raise _invalid(path, f"`{first}` is not a host")
-    host = first.lower()
-    return (DOCKER_HUB if host in _HUB_HOSTS else host), rest
+    return _normal_host(first, path), rest
+
+
+def _looks_like_host(component: str) -> bool:
+    return "." in component or ":" in component or component.lower() == "localhost"
+
+
+def _normal_host(text: str, reference: str) -> str:
+    match = _HOST.fullmatch(text)
+    if not match or not _looks_like_host(text) or int(match[1] or 0) > _LAST_PORT:
+        raise _invalid(reference, f"`{text[:200]}` is not a host")
+    host = text.lower()
+    return DOCKER_HUB if host in _HUB_HOSTS else host
+
+
+def _short_name(registry: str, repository: str) -> str:
+    """What may be left out so that the defaults bring the same name back."""
+    namespace, slash, rest = repository.partition("/")
+    if registry == BUILT_IN and not slash:
+        return repository
+    if registry == DOCKER_HUB and namespace == DEFAULT_NAMESPACE and "/" not in rest:
+        return rest
+    if registry == DOCKER_HUB and not _looks_like_host(namespace):
+        return repository
+    return f"{registry}/{repository}"
 
 
 def _parse_digest(text: str, reference: str) -> Digest:

@@ -11,7 +11,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from qwenctl.errors import BlobUnknown, ReferenceUnknown
+from qwenctl.errors import BlobUnknown, Malformed, ReferenceUnknown
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest, Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT, Document, parse_document
@@ -185,11 +185,14 @@ class MemoryTarget:
 
     def _require(self, descriptors: Iterable[Descriptor]) -> None:
         for descriptor in descriptors:
-            if not self.exists(descriptor):
+            if descriptor.is_distributable and not self.exists(descriptor):
                 raise BlobUnknown(f"`{descriptor.digest}` is not here")
 
     def _manifest(self, digest: Digest) -> Descriptor | None:
         raw = self._content.get(digest)
         if raw is None:
             return None
-        return Descriptor(parse_document(raw).media_type, digest, len(raw))
+        try:
+            return Descriptor(parse_document(raw).media_type, digest, len(raw))
+        except Malformed:
+            return None  # a blob, not a manifest

@@ -6,7 +6,7 @@ Source: RFC 9110 sections 10.2.3 (`Retry-After`, seconds or a date) and 15.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -43,10 +43,10 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
     if header.strip().isdecimal():
         return float(header)
     try:
-        moment: datetime = parsedate_to_datetime(header)
+        moment = parsedate_to_datetime(header)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - now).total_seconds()
+    seconds = float((moment - now) / timedelta(seconds=1))
     return max(0.0, seconds)

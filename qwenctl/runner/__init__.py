@@ -2,9 +2,10 @@
 
     client      what a command or a program uses; starts the service when it must
     service     one life of the service: lock, sockets, signals, idle exit
-    control     its own HTTP door (`/qwenctl/v1`); the public APIs are mounted beside it
+    server      its HTTP side: the guard, our own door (`control`, `/qwenctl/v1`), the public APIs of `api`
     pool        which models are loaded, who works on them, who has to go
     supervisor  one worker process
 
-Imports go upwards in that list's order only; `messages` is what client and service say to each other.
+Each uses the ones below it. Beside them: `messages`, what client and service say to each other; `models`,
+where models come from; `listen`, directory, lock and sockets.
 """

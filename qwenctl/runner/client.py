@@ -59,14 +59,14 @@ class RunnerClient:
     nobody answers, or the answer breaks off.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.runtime / SOCKET_NAME
+        self._log = settings.state / LOG_NAME
 
     @classmethod
     def running(cls, settings: Settings) -> Self | None:
         """The runner that runs, of whatever version; None when there is none."""
-        path = settings.runtime / SOCKET_NAME
-        return cls(path) if answers(path) else None
+        return cls(settings) if answers(settings.runtime / SOCKET_NAME) else None
 
     @classmethod
     def connect(
@@ -77,15 +77,18 @@ class RunnerClient:
         Raises: Conflict when the other one works, or is a `qwenctl serve`. RunnerUnavailable with the end
         of its log when it does not start.
         """
+        deadline = time.monotonic() + wait_seconds
         client = cls.running(settings)
-        if client is not None and not client._replaced(settings):
+        if client is not None and not client._replaced(settings, deadline):
             return client
         child = _spawn([*argv, *service_options(settings)], settings.state / LOG_NAME)
-        deadline = time.monotonic() + wait_seconds
         while (client := cls.running(settings)) is None:
             # Status 0 is a runner that found another one ahead of it.
             if child.poll() or time.monotonic() > deadline:
-                raise _start_failure(child.returncode, settings.state / LOG_NAME, wait_seconds)
+                status = child.poll()
+                child.kill()
+                child.wait()
+                raise _start_failure(status, settings.state / LOG_NAME, wait_seconds)
             time.sleep(_POLL_SECONDS)
         child.returncode = 0  # it outlives us: no warning that we leave a child behind
         return client
@@ -99,13 +102,14 @@ class RunnerClient:
         return self._ask("GET", "loaded", list[LoadedStatus])
 
     def load(
-        self, model: str, options: LoadOptions = LoadOptions(), keep_alive_seconds: float | None = None
+        self, model: str, options: LoadOptions | None = None, keep_alive_seconds: float | None = None
     ) -> LoadedStatus:
         """The model's status once it is loaded, with these options. `keep_alive_seconds` as in `chat`.
 
         Raises: ReferenceUnknown; Conflict when it works with other options; LoadFailed; DoesNotFit.
         """
-        call = LoadCall(model=model, options=options, keep_alive=_sendable(keep_alive_seconds))
+        keep_alive = _sendable(keep_alive_seconds)
+        call = LoadCall(model=model, options=options or LoadOptions(), keep_alive=keep_alive)
         return self._ask("POST", "load", LoadedStatus, call, timeout_seconds=None)
 
     def stop(self, model: str | None = None) -> list[str]:
@@ -134,11 +138,16 @@ class RunnerClient:
                 yield item
                 if isinstance(item, Finished):
                     return
-        raise RunnerUnavailable("the runner ended in the middle of an answer")
+        raise self._silent("it ended in the middle of an answer")
 
-    def _replaced(self, settings: Settings) -> bool:
-        """Whether this runner was of no use and now leaves."""
-        there = self.status()
+    def _replaced(self, settings: Settings, deadline: float) -> bool:
+        """Whether this runner was of no use and has left."""
+        try:
+            there = self.status()
+        except RunnerUnavailable:
+            if answers(self._path):
+                raise
+            return True  # it was just leaving by itself
         if there.version == __version__ and there.store == str(settings.store):
             return False
         other = f"version {there.version} with the store `{there.store}`"
@@ -149,6 +158,8 @@ class RunnerClient:
         except Conflict as error:
             raise Conflict(f"a runner of {other} works", hint="wait until it is done") from error
         while answers(self._path):
+            if time.monotonic() > deadline:
+                raise Conflict(f"a runner of {other} does not leave", hint=f"end process {there.pid}")
             time.sleep(_POLL_SECONDS)
         return True
 
@@ -171,14 +182,17 @@ class RunnerClient:
         body = None if call is None else msgspec.json.encode(call)
         try:
             connection.request(method, f"{PREFIX}/{path}", body)
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise msgspec.json.decode(response.read(), type=Failed).error()
-            yield response
+            with connection.getresponse() as response:
+                if response.status >= 400:
+                    raise msgspec.json.decode(response.read(), type=Failed).error()
+                yield response
         except (OSError, HTTPException, msgspec.DecodeError) as error:
-            raise RunnerUnavailable(f"the runner does not answer: {error or type(error).__name__}") from error
+            raise self._silent(str(error) or type(error).__name__) from error
         finally:
             connection.close()
+
+    def _silent(self, why: str) -> RunnerUnavailable:
+        return RunnerUnavailable(f"the runner does not answer: {why}", hint=f"its log is `{self._log}`")
 
 
 class _UnixConnection(HTTPConnection):

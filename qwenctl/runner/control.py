@@ -49,7 +49,10 @@ def refusal(error: QwenctlError) -> Response:
 
 
 def routes(pool: Pool, life: Life) -> list[BaseRoute]:
-    """The routes under `PREFIX`."""
+    """The routes under `PREFIX`, and `/health`."""
+
+    async def health(_: Request) -> Response:
+        return json_response({"status": "ok"})
 
     @answering(refusal)
     async def status(_: Request) -> Response:
@@ -84,6 +87,7 @@ def routes(pool: Pool, life: Life) -> list[BaseRoute]:
         return json_response(life.status())
 
     return [
+        Route("/health", health, methods=["GET"]),
         Route(f"{PREFIX}/status", status, methods=["GET"]),
         Route(f"{PREFIX}/loaded", loaded, methods=["GET"]),
         Route(f"{PREFIX}/load", load, methods=["POST"]),

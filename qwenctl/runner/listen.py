@@ -71,7 +71,9 @@ def bind_unix(path: Path) -> socket.socket:
     Raises: InvalidSettings for a path that the kernel cannot take. AccessDenied.
     """
     if len(os.fsencode(path)) > _PATH_LIMIT_BYTES:
-        raise InvalidSettings(f"the socket path `{path}` is too long", hint="set QWENCTL_RUNTIME to a shorter one")
+        raise InvalidSettings(
+            f"the socket path `{path}` is too long", hint="set QWENCTL_RUNTIME to a shorter one"
+        )
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     previous = os.umask(0o177)  # the file must never be there with wider rights
@@ -99,7 +101,9 @@ def bind_loopback(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise Conflict(f"port {port} is in use", hint="choose another with `--port`, or 0 for a free one") from error
+            raise Conflict(
+                f"port {port} is in use", hint="choose another with `--port`, or 0 for a free one"
+            ) from error
         raise AccessDenied(f"port {port} cannot be used: {error.strerror}") from error
     return listener
 

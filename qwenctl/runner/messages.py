@@ -94,15 +94,16 @@ class LoadedStatus(msgspec.Struct, frozen=True, kw_only=True):
 class RunnerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers: version, process, whose models, where else it listens, what it does.
 
-    `foreground` tells `qwenctl serve` from a runner that was started on demand. `requests` excludes the
-    one that asks. `url` is None without a TCP port.
+    `foreground` tells `qwenctl serve` from a runner that was started on demand. `url` is None without a
+    TCP port. `requests` hold a model or wait for one. The fields without defaults are what a client of
+    another version decides by: they stay.
     """
 
     version: str
     pid: int
     store: str
     foreground: bool
-    url: str | None
-    uptime_seconds: float
-    requests: int
-    models: int
+    url: str | None = None
+    uptime_seconds: float = 0.0
+    requests: int = 0
+    models: int = 0

@@ -60,7 +60,7 @@ class _Slot:
 
 
 class Pool:
-    """The loaded models of a runner. `limit` of them at the most, the idle one used longest ago makes room."""
+    """The loaded models of a runner: `limit` at the most; the idle one used longest ago makes room."""
 
     def __init__(
         self, source: ModelSource, start_worker: StartWorker, *, keep_alive_seconds: float, limit: int
@@ -114,7 +114,9 @@ class Pool:
 
     async def loaded(self) -> list[LoadedStatus]:
         """The models in the pool: those at work first, then the one used last."""
-        slots = sorted(self._slots.values(), key=lambda slot: (slot.holders > 0, slot.last_used), reverse=True)
+        slots = sorted(
+            self._slots.values(), key=lambda slot: (slot.holders > 0, slot.last_used), reverse=True
+        )
         return list(await asyncio.gather(*(self._status(slot) for slot in slots)))
 
     async def stop(self, name: str | None) -> list[str]:
@@ -163,6 +165,7 @@ class Pool:
             leaving.append(self._detach(self._least_needed()))
         slot = _Slot(found, options, self._keep_alive_seconds)
         slot.loading = asyncio.create_task(self._open(slot, leaving))
+        slot.loading.add_done_callback(_note_failure)
         self._slots[found.id] = slot
         return slot
 
@@ -185,8 +188,7 @@ class Pool:
             if self._slots.get(found.id) is not slot:
                 raise LoadFailed(f"`{found.name}` was stopped before it was loaded")
             model = await slot.worker.load(found.name, _engine_options(found, slot.options))
-        except BaseException as error:
-            _log.warning("`%s` was not loaded: %s", found.name, error)
+        except BaseException:
             self._detach(slot)
             raise
         _log.info("`%s` is loaded in process %d", found.name, slot.worker.pid)
@@ -224,14 +226,18 @@ class Pool:
 
     async def _slots_of(self, name: str) -> list[_Slot]:
         try:
-            id = (await self.find(name)).id
+            found = await self.find(name)
         except NotFound:
-            # Removed or re-tagged since it was loaded; it still goes by its old name here.
-            named = [slot for slot in self._slots.values() if slot.found.name == name]
-            if not named:
+            slots = self._slots_called({name})  # removed from the store since it was loaded
+            if not slots:
                 raise
-            return named
-        return [self._slots[id]] if id in self._slots else []
+            return slots
+        return self._slots_called({found.id, found.name})  # by name too: its tag may have moved on
+
+    def _slots_called(self, words: set[str]) -> list[_Slot]:
+        return [
+            slot for slot in self._slots.values() if not words.isdisjoint({slot.found.id, slot.found.name})
+        ]
 
     async def _status(self, slot: _Slot) -> LoadedStatus:
         model = slot.model
@@ -245,6 +251,12 @@ class Pool:
             resident_bytes=await _resident_bytes(_worker_of(slot)) if model else None,
             model=model,
         )
+
+
+def _note_failure(loading: asyncio.Task[LoadedModel]) -> None:
+    """Logs it, for those who waited may all have left."""
+    if not loading.cancelled() and (error := loading.exception()):
+        _log.warning("a model was not loaded: %s", error)
 
 
 def _worker_of(slot: _Slot) -> Worker:

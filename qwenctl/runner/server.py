@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qwenctl.api import openai
 from qwenctl.api.guard import LoopbackGuard
+from qwenctl.errors import NotFound
 from qwenctl.runner import control
 from qwenctl.runner.pool import Pool
 
@@ -39,7 +40,24 @@ class Activity:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: it re-raises a signal at the end, before workers are put away."""
+    """Uvicorn that waits to be told to leave, where its own loop wakes ten times a second to look.
+
+    It leaves the signals to the service: its own handlers raise them again before workers are put away.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Begins the end: no new connections, the requests under way are finished. Idempotent."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Wait for `leave`."""
+        await self.on_tick(0)  # makes the default headers
+        await self._leaving.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,9 +70,9 @@ def routes(pool: Pool, life: control.Life) -> list[BaseRoute]:
     return [*control.routes(pool, life), *openai.routes(pool)]
 
 
-def build(pool: Pool, life: control.Life, drain_seconds: int) -> tuple[Server, Activity]:
-    """A server that is not started yet. At its end it waits `drain_seconds` for requests under way."""
-    activity = Activity(LoopbackGuard(Router(routes(pool, life))))
+def build(pool: Pool, life: control.Life, patience_seconds: int) -> tuple[Server, Activity]:
+    """A server that is not started yet. After `leave` it cuts what still runs when its patience is over."""
+    activity = Activity(LoopbackGuard(Router(routes(pool, life), default=_unknown_path)))
     config = uvicorn.Config(
         activity,
         loop="asyncio",
@@ -62,14 +80,21 @@ def build(pool: Pool, life: control.Life, drain_seconds: int) -> tuple[Server, A
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=drain_seconds,
+        date_header=False,  # only the loop that we replace keeps it right
+        timeout_graceful_shutdown=patience_seconds,
     )
     return Server(config), activity
 
 
+async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+    error = NotFound(f"there is no `{scope['path']}` here", hint="the doors are /v1 and /qwenctl/v1")
+    await openai.refusal(error)(scope, receive, send)
+
+
 async def serve(server: Server, listeners: Sequence[socket.socket]) -> None:
-    """Answer on `listeners`, which are closed at the end, until `server.should_exit`."""
+    """Answer on `listeners`, which are closed at the end, until `server.leave`."""
     await server.serve(sockets=list(listeners))

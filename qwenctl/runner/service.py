@@ -16,12 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from qwenctl import __version__
 from qwenctl.errors import Conflict
-from qwenctl.runner.client import RunnerClient
 from qwenctl.runner.listen import (
     LOOPBACK,
     answers,
@@ -40,7 +38,8 @@ if TYPE_CHECKING:
     from qwenctl.runner.server import Activity, Server
 
 _LOCK_NAME: Final = "runner.lock"
-_LOCK_MARGIN_SECONDS: Final = 5  # beyond the drain of the runner that leaves
+_LOCK_MARGIN_SECONDS: Final = 10  # beyond the drain of the runner that leaves
+_UNREAD_SECONDS: Final = 3  # after the drain, for clients to read that their answer was broken off
 _log: Final = logging.getLogger("qwenctl.runner")
 
 
@@ -83,7 +82,9 @@ def run(
     give_up = (lambda: False) if options.foreground else (lambda: answers(path))
     with sole_runner(settings.runtime / _LOCK_NAME, wait_seconds, give_up) as alone, ExitStack() as sockets:
         if not alone and options.foreground:
-            raise Conflict("another runner holds the lock and does not leave", hint="`qwenctl stop --all`, then again")
+            raise Conflict(
+                "another runner holds the lock and does not leave", hint="`qwenctl stop --all`, then again"
+            )
         if not alone:
             return
         listeners = [] if options.port is None else [sockets.enter_context(bind_loopback(options.port))]
@@ -93,12 +94,16 @@ def run(
 
 
 def _send_away(settings: Settings) -> None:
+    from qwenctl.runner.client import RunnerClient  # a runner that is started on demand never asks
+
     client = RunnerClient.running(settings)
     if client is None:
         return
     there = client.status()
     if there.foreground:
-        raise Conflict(f"`qwenctl serve` already runs as process {there.pid}", hint=f"it answers at {there.url}")
+        raise Conflict(
+            f"`qwenctl serve` already runs as process {there.pid}", hint=f"it answers at {there.url}"
+        )
     client.shutdown(only_if_idle=True)
 
 
@@ -121,13 +126,14 @@ class _Service:
         self._pool = Pool(source, self._starter, keep_alive_seconds=keep_alive, limit=options.model_limit)
         self._born_seconds = time.monotonic()
         self._server: Server
+        self._stopping: asyncio.Task[None]
 
     async def live(self, on_ready: Callable[[RunnerStatus], None]) -> None:
         self._starter.warm()
         await asyncio.sleep(0)  # the worker's process is started before our slow imports below
         from qwenctl.runner import server
 
-        self._server, activity = server.build(self._pool, self, self._options.drain_seconds)
+        self._server, activity = server.build(self._pool, self, self._options.drain_seconds + _UNREAD_SECONDS)
         self._obey_signals()
         serving = asyncio.create_task(server.serve(self._server, self._listeners))
         watching = asyncio.create_task(self._leave_when_idle(activity))
@@ -159,7 +165,7 @@ class _Service:
                 f"the runner works on {self._pool.working} requests",
                 hint="try again when they are done, or `qwenctl stop --all`",
             )
-        self._server.should_exit = True
+        self._begin_to_leave()
 
     def _obey_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -169,13 +175,23 @@ class _Service:
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
 
     def _interrupt(self) -> None:
-        """The first Ctrl-C drains, the second ends what still runs."""
-        self._server.force_exit = self._server.should_exit
-        self._server.should_exit = True
+        """The first Ctrl-C drains; the second stops the models, which ends the answers with an error."""
+        if self._server.should_exit:
+            self._stop_models()
+        self._begin_to_leave()
+
+    def _begin_to_leave(self) -> None:
+        if not self._server.should_exit:
+            self._server.leave()
+            asyncio.get_running_loop().call_later(self._options.drain_seconds, self._stop_models)
+
+    def _stop_models(self) -> None:
+        self._stopping = asyncio.create_task(self._pool.close())
 
     async def _leave_when_idle(self, activity: "Activity") -> None:
-        patience = float("inf") if self._options.foreground else self._options.idle_seconds
-        loop = asyncio.get_running_loop()
+        if self._options.foreground:
+            return
+        patience, loop = self._options.idle_seconds, asyncio.get_running_loop()
         idle_since = loop.time()
         while loop.time() - idle_since < patience:
             await asyncio.sleep(min(1.0, patience / 5))

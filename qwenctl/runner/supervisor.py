@@ -190,7 +190,7 @@ class Worker:
 
 
 class WorkerStarter:
-    """Starts workers, the first one ahead of its need: most of a start is imports, and they can overlap ours."""
+    """Starts workers, the first one ahead of its need: a start is mostly imports, which can overlap ours."""
 
     def __init__(self, argv: Sequence[str], log: Path | None) -> None:
         self._argv = argv
@@ -215,7 +215,7 @@ class WorkerStarter:
         if self._spare is not None:
             await asyncio.wait({self._spare})
             if not self._spare.exception():
-                await self._spare.result().close()
+                await self._spare.result().close(grace_seconds=0)  # it has nothing to put in order
 
 
 def _checked(report: wire.Report | EngineError) -> wire.Report:

@@ -9,70 +9,135 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from qwenctl.errors import AccessDenied, DiskFull, IntegrityError
+from qwenctl.errors import AccessDenied, DiskFull, IntegrityError, QwenctlError
+from qwenctl.units import render_bytes
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
+_BROKEN: Final = frozenset({errno.EIO, errno.EBADMSG, errno.ESTALE, getattr(errno, "EUCLEAN", errno.EIO)})
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turns an `OSError` about `path` into DiskFull, AccessDenied or IntegrityError."""
+def translated(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turns an `OSError` about `path` into DiskFull, IntegrityError (a failing disk) or AccessDenied.
+
+    `needed_bytes` is what is still to be written, for the message when the disk is full.
+    """
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            raise DiskFull(
-                f"no space left for `{path}`: {reason}",
-                hint="what was downloaded is kept; free some space and run the same command again",
-            ) from error
-        if error.errno in _FORBIDDEN:
-            raise AccessDenied(
-                f"`{path}` cannot be used: {reason}",
-                hint="check its owner and rights, or set QWENCTL_STORE to another directory",
-            ) from error
-        raise IntegrityError(f"`{path}`: {reason}", hint="check the disk") from error
+        raise _translate(error, path, needed_bytes) from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _translate(error: OSError, path: Path, needed_bytes: int | None) -> QwenctlError:
+    reason = (error.strerror or str(error)).lower()
+    if error.errno in _FULL:
+        needed = "" if needed_bytes is None else f": {render_bytes(needed_bytes)} are missing"
+        return DiskFull(
+            f"cannot write `{path}`, {reason}{needed}, {render_bytes(free_bytes(path))} are free",
+            hint="what was downloaded is kept; free some space and run the same command again",
+        )
+    if error.errno in _BROKEN:
+        return IntegrityError(f"`{path}` cannot be read or written: {reason}", hint="check the disk")
+    return AccessDenied(
+        f"`{path}` cannot be used: {reason}",
+        hint="check its owner and rights, or set QWENCTL_STORE to another directory",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write beside `path`; 0 when the file system does not say."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        status = os.statvfs(path if path.is_dir() else path.parent)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
 
 
-def publish(source: Path, target: Path) -> None:
-    """Give a file, whole and fsynced, its final name, durably. An older file of that name is replaced."""
-    source.replace(target)
-    sync_directory(target.parent)
+class Disk:
+    """The calls whose order decides what a crash leaves behind. A test puts one of its own in this place."""
 
+    def write(self, file: FileIO, piece: memoryview, needed_bytes: int | None = None) -> None:
+        """Write all of `piece` at the position of `file`. See `translated` for `needed_bytes`."""
+        with translated(path_of(file), needed_bytes):
+            while piece:
+                piece = piece[file.write(piece) :]
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a small file by `content`; readers and crashes see the old or the new one, never between."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    def sync(self, file: FileIO) -> None:
+        """Make the content of `file` durable."""
+        with translated(path_of(file)):
+            full = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone stops at the drive's cache
+            if full is None:
+                os.fsync(file.fileno())
+            else:
+                fcntl.fcntl(file.fileno(), full)
+
+    def seal(self, file: FileIO) -> None:
+        """Make `file` read-only for everyone."""
+        with translated(path_of(file)):
+            os.fchmod(file.fileno(), 0o444)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give `source` the name `target`, atomically; an older file of that name is gone."""
+        with translated(target):
+            source.replace(target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make the names in a directory durable."""
+        with translated(path):
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file; without effect when it is gone already."""
+        with translated(path):
+            path.unlink(missing_ok=True)
+
+    def publish(self, source: Path, target: Path) -> None:
+        """Give a file, whole and synced, its final name, durably."""
+        self.rename(source, target)
+        self.sync_directory(target.parent)
+
+    def replace_file(self, path: Path, content: bytes) -> None:
+        """Replace a small file; readers and crashes see the old or the new one, never between.
+
+        The caller holds the lock that makes it the only writer.
+        """
+        draft = path.with_name(f".{path.name}.draft")
+        with translated(draft):
+            file = draft.open("wb", buffering=0)
+        try:
+            with file:
+                self.write(file, memoryview(content))
+                self.sync(file)
+            self.publish(draft, path)
+        except BaseException:
+            self.unlink(draft)
+            raise
+
+    def make_directory(self, path: Path) -> Path:
+        """`path` itself, made durably if it is not there."""
+        if not path.is_dir():
+            with translated(path):
+                path.mkdir(parents=True, exist_ok=True)
+            self.sync_directory(path.parent)
+        return path
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock of a lock file; waits for it. The kernel frees it with the process."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with translated(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with translated(path):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -85,3 +150,8 @@ def try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def path_of(file: FileIO) -> Path:
+    """The path that `file` was opened by."""
+    return Path(os.fsdecode(file.name))

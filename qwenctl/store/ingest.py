@@ -9,23 +9,21 @@ same bytes to the same places, and each verifies all that it wrote.
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
 
-from qwenctl.errors import DigestMismatch
+from qwenctl.errors import DigestMismatch, IntegrityError, QwenctlError
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import Verifier
-from qwenctl.oci.target import PIECE, Content
-from qwenctl.store.disk import publish, sync_directory, translated, try_lock
+from qwenctl.oci.digest import Verifier, verify
+from qwenctl.oci.manifest import MANIFEST_LIMIT
+from qwenctl.oci.target import PIECE, Content, read_bytes
+from qwenctl.store.disk import path_of, translated
 from qwenctl.store.layout import Layout
 
-_WAIT_SECONDS: Final = 0.05  # between two looks at a reservation that another writer holds
-
-Check = Callable[[Path], None]
-"""Looks at verified content just before it becomes visible; raises to keep it out."""
+Check = Callable[[bytes], None]
+"""Looks at a verified manifest just before it becomes visible; raises to keep it out."""
 
 
 def ingest(layout: Layout, descriptor: Descriptor, content: Content, check: Check) -> None:
@@ -36,95 +34,145 @@ def ingest(layout: Layout, descriptor: Descriptor, content: Content, check: Chec
 
     Raises: SizeMismatch, DigestMismatch, DiskFull, AccessDenied; whatever `content` and `check` raise.
     """
-    with translated(layout.root), _reserved(layout, descriptor) as partial:
+    with _reserved(layout, descriptor) as partial:
         if partial is None:
             return
-        _fill(partial, descriptor, content)
-        check(_partial_path(layout, descriptor))
+        _fill(layout, descriptor, partial, content)
+        if descriptor.is_manifest:
+            _check(partial, check)
         _commit(layout, descriptor, partial)
 
 
 def present(layout: Layout, descriptor: Descriptor) -> bool:
-    """Whether the blob is visible with the size it should have; an empty or short file is not there."""
+    """Whether the blob is here with the size it should have; an empty or short file is not there.
+
+    A manifest is small enough to be hashed each time, so a damaged one is not there either.
+    """
+    path = layout.blob(descriptor.digest)
     try:
-        return layout.blob(descriptor.digest).stat().st_size == descriptor.size
-    except OSError:
+        if path.stat().st_size != descriptor.size:
+            return False
+        if descriptor.is_manifest:
+            raw = read_bytes(path.open("rb", buffering=0), MANIFEST_LIMIT)
+            verify(raw, descriptor.digest, descriptor.size)
+    except (OSError, IntegrityError):
         return False
+    return True
+
+
+def partial_path(layout: Layout, descriptor: Descriptor) -> Path:
+    """Where content grows until it is whole."""
+    return layout.ingests / f"{descriptor.digest.algorithm}-{descriptor.digest.hex}"
 
 
 @contextmanager
-def _reserved(layout: Layout, descriptor: Descriptor) -> Iterator[BinaryIO | None]:
-    """The partial file, ours alone; None when the blob turned up meanwhile."""
-    path = _partial_path(layout, descriptor)
+def _reserved(layout: Layout, descriptor: Descriptor) -> Iterator[FileIO | None]:
+    """The partial file, ours alone; None when the blob is here, perhaps since we began to wait."""
+    path = partial_path(layout, descriptor)
     while not present(layout, descriptor):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "r+b", buffering=0) as partial:
-            if not try_lock(handle):
-                time.sleep(_WAIT_SECONDS)
+        layout.disk.make_directory(layout.ingests)
+        with _locked(path) as partial:
+            if partial is None:
                 continue
-            if not _is_still_there(path, handle):
-                continue  # it was published or discarded while we waited
-            yield partial
+            if present(layout, descriptor):  # published between the first look and the lock
+                layout.disk.unlink(path)
+                break
+            try:
+                yield partial
+            except BaseException:
+                if not _size(partial):
+                    layout.disk.unlink(path)
+                raise
             return
     yield None
 
 
-def _is_still_there(path: Path, handle: int) -> bool:
+@contextmanager
+def _locked(path: Path) -> Iterator[FileIO | None]:
+    """The file at `path`, made if need be, once nobody else holds it; None when that one moved it away."""
+    with translated(path):
+        file = _open(path)
+    with file:
+        with translated(path):
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+            held = _is_at(path, file)
+        yield file if held else None
+
+
+def _open(path: Path) -> FileIO:
+    def create(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CREAT, 0o600)
+
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
+        return open(path, "r+b", buffering=0, opener=create)
+    except PermissionError:
+        with suppress(FileNotFoundError):  # read-only: its writer died just before the rename, or lives
+            path.chmod(0o600)
+        return open(path, "r+b", buffering=0, opener=create)
+
+
+def _is_at(path: Path, file: FileIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
 
 
-def _fill(partial: BinaryIO, descriptor: Descriptor, content: Content) -> None:
+def _size(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _fill(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Content) -> None:
     """Complete the partial file; once more from the start when the kept part was the damaged one."""
-    kept = os.fstat(partial.fileno()).st_size
-    while True:
-        try:
-            return _receive(partial, descriptor, content, kept)
-        except DigestMismatch:
-            partial.truncate(0)
-            if not kept:
-                raise
-            kept = 0
+    if _size(partial) > descriptor.size:
+        _empty(partial)
+    kept = _size(partial)
+    try:
+        _receive(layout, descriptor, partial, content)
+    except DigestMismatch:
+        _empty(partial)
+        if not kept:
+            raise
+        _fill(layout, descriptor, partial, content)
 
 
-def _receive(partial: BinaryIO, descriptor: Descriptor, content: Content, kept: int) -> None:
-    """Hash the `kept` bytes again, append the rest, verify all. A short end keeps what came."""
-    if kept > descriptor.size:
-        partial.truncate(0)
-        kept = 0
-    verifier = Verifier(descriptor.digest, descriptor.size)
-    buffer = memoryview(bytearray(PIECE))
-    partial.seek(0)
-    while verifier.count < kept and (count := _readinto(partial, buffer)):
-        verifier.update(buffer[:count])
-    with content(verifier.count) as reader:
-        while count := reader.readinto(buffer):
+def _receive(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Content) -> None:
+    """Hash again what is kept, append the rest, verify all. A short end keeps what came."""
+    verifier, buffer = Verifier(descriptor.digest, descriptor.size), memoryview(bytearray(PIECE))
+    with translated(path_of(partial)):
+        partial.seek(0)
+        while count := partial.readinto(buffer):
             verifier.update(buffer[:count])
-            _write(partial, buffer[:count])
+    if verifier.count < descriptor.size or not descriptor.size:
+        with content(verifier.count) as reader:
+            while count := reader.readinto(buffer):
+                missing_bytes = descriptor.size - verifier.count
+                verifier.update(buffer[:count])
+                layout.disk.write(partial, buffer[:count], missing_bytes)
     verifier.finish()
 
 
-def _readinto(file: BinaryIO, buffer: memoryview) -> int:
-    return file.readinto(buffer) or 0  # type: ignore[attr-defined] # an unbuffered FileIO
+def _check(partial: FileIO, check: Check) -> None:
+    """Let `check` see the manifest; one that it refuses is not kept, it is quickly had again."""
+    path = path_of(partial)
+    with translated(path):
+        raw = read_bytes(path.open("rb", buffering=0), MANIFEST_LIMIT)
+    try:
+        check(raw)
+    except QwenctlError:
+        _empty(partial)
+        raise
 
 
-def _write(file: BinaryIO, piece: memoryview) -> None:
-    while piece:
-        piece = piece[file.write(piece) :]
-
-
-def _commit(layout: Layout, descriptor: Descriptor, partial: BinaryIO) -> None:
+def _commit(layout: Layout, descriptor: Descriptor, partial: FileIO) -> None:
+    """Make the content durable, then visible, then its name durable: in this order and no other."""
     target = layout.blob(descriptor.digest)
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sync_directory(target.parent.parent)
-    os.fsync(partial.fileno())
-    os.fchmod(partial.fileno(), 0o444)
-    publish(_partial_path(layout, descriptor), target)
-    fcntl.flock(partial.fileno(), fcntl.LOCK_UN)
+    layout.disk.make_directory(target.parent)
+    layout.disk.sync(partial)
+    layout.disk.seal(partial)
+    layout.disk.publish(partial_path(layout, descriptor), target)
 
 
-def _partial_path(layout: Layout, descriptor: Descriptor) -> Path:
-    return layout.ingests / f"{descriptor.digest.algorithm}-{descriptor.digest.hex}"
+def _empty(partial: FileIO) -> None:
+    with translated(path_of(partial)):
+        partial.truncate(0)

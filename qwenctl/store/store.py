@@ -2,19 +2,39 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from qwenctl.errors import BlobUnknown, Conflict, Malformed, ReferenceUnknown
-from qwenctl.oci.descriptor import REF_NAME, Descriptor
-from qwenctl.oci.digest import Digest
+from qwenctl.errors import (
+    BlobUnknown,
+    Conflict,
+    IntegrityError,
+    Malformed,
+    ReferenceUnknown,
+)
+from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.digest import Digest, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT, parse_document
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Content, Reader, read_bytes
-from qwenctl.store.disk import translated
+from qwenctl.store.disk import Disk, translated
 from qwenctl.store.ingest import ingest, present
-from qwenctl.store.layout import REPOSITORY, Entry, Layout
+from qwenctl.store.layout import Entries, Entry, Layout
 from qwenctl.store.leases import lease
+from qwenctl.store.reach import reach
+
+BYTES: Final = "application/octet-stream"
+"""The media type of content of which only the digest is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store takes on disk: whole blobs, each counted once, and what is still on its way."""
+
+    blobs: int
+    size_bytes: int
+    partial_bytes: int
 
 
 class Store:
@@ -27,12 +47,13 @@ class Store:
         self.layout = layout
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True) -> Self:
+    def open(cls, path: Path, *, create: bool = True, disk: Disk | None = None) -> Self:
         """The store at `path`, made if it is not there; a layout of another tool is one too.
 
-        With `create` false nothing is written. Raises: Malformed when it is no image layout.
+        With `create` false nothing is written. Raises: FileMissing, Malformed when it is no image
+        layout, Conflict when one would have to be made among files of something else.
         """
-        layout = Layout(path)
+        layout = Layout(path, disk)
         if create:
             layout.ensure()
         layout.check()
@@ -43,7 +64,7 @@ class Store:
         """The directory of the layout."""
         return self.layout.root
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> Entries:
         """All entries of the index: tags, links, and what other tools put there."""
         return self.layout.read().entries
 
@@ -59,26 +80,27 @@ class Store:
         """See `Source.resolve`. A digest resolves to any manifest that is here, tagged or not."""
         if reference.digest is not None:
             return self._resolve_digest(reference.digest)
-        for tagged, descriptor in self.tags():
-            if tagged == reference:
-                return descriptor
+        name = str(reference)
+        for entry in self.entries():
+            if entry.name == name:
+                return entry.descriptor
         raise _unknown(reference)
 
     def find(self, prefix: str) -> tuple[Reference | None, Descriptor]:
-        """The one model whose id begins with `prefix`, under its first tag (None when untagged).
+        """The one model whose id begins with `prefix` (hex digits or a digest), under its first tag.
 
-        Raises: ReferenceUnknown for none, Conflict for several.
+        The reference is None when it has no tag. Raises: ReferenceUnknown for none, Conflict for several.
         """
-        wanted = prefix.removeprefix("sha256:")
-        found = [entry for entry in self.entries() if entry.descriptor.digest.hex.startswith(wanted)]
+        found = [entry for entry in self.entries() if _has_id(entry, prefix)]
         if not found:
             raise ReferenceUnknown(f"no model with the id `{prefix}` in the store")
         if len({entry.descriptor.digest for entry in found}) > 1:
             raise Conflict(f"`{prefix}` begins the ids of several models", hint="give more digits")
-        return found[0].reference, found[0].descriptor
+        references = [reference for entry in found if (reference := entry.reference) is not None]
+        return references[0] if references else None, found[0].descriptor
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """See `Source.exists`: by presence and size; the digest was proved when it came."""
+        """See `Source.exists`: by size, for the digest was proved when it came; manifests are hashed."""
         return present(self.layout, descriptor)
 
     def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
@@ -88,9 +110,18 @@ class Store:
             try:
                 file = path.open("rb", buffering=0)
             except FileNotFoundError as error:
-                raise BlobUnknown(f"`{descriptor.digest}` is not in the store") from error
+                raise _absent(descriptor.digest) from error
             file.seek(offset)
         return file
+
+    def describe(self, digest: Digest) -> Descriptor:
+        """The size of some content, as a descriptor of plain bytes. Raises: BlobUnknown."""
+        path = self.layout.blob(digest)
+        with translated(path):
+            try:
+                return Descriptor(BYTES, digest, path.stat().st_size)
+            except FileNotFoundError as error:
+                raise _absent(digest) from error
 
     def blob_path(self, descriptor: Descriptor) -> Path:
         """The file of some content, to be mapped, never changed. Raises: BlobUnknown."""
@@ -100,84 +131,118 @@ class Store:
 
     def push(self, descriptor: Descriptor, content: Content) -> None:
         """See `Target.push`. A second process that pushes the same content waits and shares it."""
-        ingest(self.layout, descriptor, content, lambda path: self._check_manifest(descriptor, path))
+        if descriptor.is_manifest and descriptor.size > MANIFEST_LIMIT:
+            raise Malformed(f"manifest of {descriptor.size} bytes is over the limit of {MANIFEST_LIMIT}")
+        ingest(self.layout, descriptor, content, lambda raw: self._check_manifest(descriptor, raw))
 
     def tag(self, descriptor: Descriptor, reference: Reference) -> None:
-        """See `Target.tag`: one atomic replacement of the index."""
-        name = _ref_name(reference)
-        entry = Entry.of(descriptor.annotate(**{REF_NAME: name}))
+        """See `Target.tag`: one atomic replacement of the index, once all under `descriptor` is here.
+
+        A pinned reference moves no tag: the content is kept as a link of its repository.
+        """
+        if reference.pinned:
+            return self.link(descriptor, _repository(reference))
+        name = str(reference)
+        entry = Entry.tag(descriptor, name)
         with self.layout.lock():
-            self._require((descriptor,))
-            self.layout.change_locked(
-                lambda entries: (*(e for e in entries if not _is_tag(e, reference)), entry)
-            )
+            self._require_whole(descriptor)
+            self.layout.change_locked(lambda all_: (*(e for e in all_ if e.name != name), entry))
 
     def untag(self, reference: Reference) -> Descriptor:
-        """Take a name away; what it named. The content stays. Raises: ReferenceUnknown."""
+        """Take a name away; what it named. The content stays. Raises: ReferenceUnknown.
+
+        A pinned reference takes away the link of its repository, not the tags.
+        """
         with self.layout.lock():
-            gone = [e for e in self.entries() if _is_tag(e, reference)]
+            gone = [entry for entry in self.entries() if _is_named(entry, reference)]
             if not gone:
                 raise _unknown(reference)
-            self.layout.change_locked(lambda all_: tuple(e for e in all_ if e not in gone))
+            self.layout.change_locked(lambda all_: tuple(e for e in all_ if not _is_named(e, reference)))
         return gone[0].descriptor
 
     def link(self, descriptor: Descriptor, repository: str) -> None:
         """Keep a manifest without a tag, as part of `registry/repository`. Idempotent.
 
-        Raises: BlobUnknown when the content is not here.
+        Raises: BlobUnknown when the content, or some of what is under it, is not here.
         """
-        entry = Entry.of(descriptor.annotate(**{REPOSITORY: repository}))
+        entry = Entry.link(descriptor, repository)
         with self.layout.lock():
-            self._require((descriptor,))
+            self._require_whole(descriptor)
             self.layout.change_locked(
-                lambda all_: all_ if _links(all_, descriptor.digest, repository) else (*all_, entry)
+                lambda all_: all_ if _is_linked(all_, descriptor.digest, repository) else (*all_, entry)
             )
 
     def unlink(self, digest: Digest, repository: str) -> None:
         """Take a link away; without effect when there is none."""
-        self.layout.change(lambda all_: tuple(e for e in all_ if e not in _links(all_, digest, repository)))
+        self.layout.change(
+            lambda all_: tuple(entry for entry in all_ if not _is_linked((entry,), digest, repository))
+        )
 
     def protect(self, descriptors: Iterable[Descriptor]) -> AbstractContextManager[None]:
         """See `Target.protect`: a lease that ends with the block, or with the process."""
-        return lease(self.layout, [descriptor.digest for descriptor in descriptors])
+        return lease(self.layout, descriptors)
+
+    def usage(self) -> Usage:
+        """What the store takes on disk at this moment."""
+        sizes = _sizes(self.layout.blobs, "*/*")
+        return Usage(len(sizes), sum(sizes), sum(_sizes(self.layout.ingests, "*")))
 
     def _resolve_digest(self, digest: Digest) -> Descriptor:
         for entry in self.entries():
             if entry.descriptor.digest == digest:
                 return entry.descriptor
-        path = self.layout.blob(digest)
         try:
-            raw = read_bytes(path.open("rb", buffering=0), MANIFEST_LIMIT)
-            media_type = parse_document(raw).media_type
-        except (FileNotFoundError, Malformed) as error:
+            found = self.describe(digest)
+            raw = read_bytes(self.fetch(found), min(found.size, MANIFEST_LIMIT))
+            media_type = parse_document(verify(raw, digest, found.size)).media_type
+        except (BlobUnknown, IntegrityError) as error:
             raise ReferenceUnknown(f"no model with the digest `{digest}` in the store") from error
-        return Descriptor(media_type, digest, len(raw))
+        return Descriptor(media_type, digest, found.size)
 
-    def _check_manifest(self, descriptor: Descriptor, path: Path) -> None:
-        if descriptor.is_manifest:
-            raw = read_bytes(path.open("rb", buffering=0), MANIFEST_LIMIT)
-            self._require(parse_document(raw, descriptor.media_type).successors)
+    def _check_manifest(self, descriptor: Descriptor, raw: bytes) -> None:
+        self._require(parse_document(raw, descriptor.media_type).successors)
+
+    def _require_whole(self, descriptor: Descriptor) -> None:
+        self._require(reach(self, (descriptor,)).content)
 
     def _require(self, descriptors: Iterable[Descriptor]) -> None:
         for descriptor in descriptors:
-            if not self.exists(descriptor):
-                raise BlobUnknown(f"`{descriptor.digest}` is not in the store")
+            if descriptor.is_distributable and not self.exists(descriptor):
+                raise _absent(descriptor.digest)
 
 
-def _ref_name(reference: Reference) -> str:
-    return f"{reference.registry}/{reference.repository}:{reference.tag}"
+def _repository(reference: Reference) -> str:
+    return f"{reference.registry}/{reference.repository}"
 
 
-def _is_tag(entry: Entry, reference: Reference) -> bool:
-    return entry.reference == reference
+def _has_id(entry: Entry, prefix: str) -> bool:
+    digest = entry.descriptor.digest
+    return digest.hex.startswith(prefix) or str(digest).startswith(prefix)
 
 
-def _links(entries: tuple[Entry, ...], digest: Digest, repository: str) -> tuple[Entry, ...]:
-    return tuple(
-        entry
-        for entry in entries
-        if entry.descriptor.digest == digest and entry.descriptor.annotations.get(REPOSITORY) == repository
-    )
+def _is_named(entry: Entry, reference: Reference) -> bool:
+    if reference.digest is None:
+        return entry.name == str(reference)
+    return _is_linked((entry,), reference.digest, _repository(reference))
+
+
+def _is_linked(entries: Entries, digest: Digest, repository: str) -> bool:
+    return any(e.descriptor.digest == digest and e.repository == repository for e in entries)
+
+
+def _sizes(directory: Path, pattern: str) -> list[int]:
+    sizes = []
+    with translated(directory):
+        for path in directory.glob(pattern):
+            try:
+                sizes.append(path.stat().st_size)
+            except FileNotFoundError:
+                continue  # it went meanwhile
+    return sizes
+
+
+def _absent(digest: Digest) -> BlobUnknown:
+    return BlobUnknown(f"`{digest}` is not in the store")
 
 
 def _unknown(reference: Reference) -> ReferenceUnknown:

@@ -1,0 +1,152 @@
+"""OpenAI's door: `/v1/models` and `/v1/chat/completions`, streamed (server-sent events) or whole."""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from qwenctl.api.exchange import (
+    EventStream,
+    answering,
+    blamed_field,
+    json_response,
+    read_as,
+    started,
+    unless_disconnected,
+)
+from qwenctl.api.failures import http_status
+from qwenctl.api.host import ModelHost, ServedModel, keep_alive_seconds
+from qwenctl.api.openai_wire import (
+    AnswerMessage,
+    ChatCompletion,
+    ChatCompletionCall,
+    Choice,
+    Chunk,
+    ChunkChoice,
+    Delta,
+    ErrorBody,
+    ErrorDetail,
+    ModelList,
+    ModelObject,
+    UsageBlock,
+    finish_reason,
+)
+from qwenctl.errors import PromptTooLong, QwenctlError, ReferenceUnknown
+from qwenctl.runtime.events import Event, Finished, TextDelta
+
+# Clients compare these two with the API's own words.
+_CODES: Final = {ReferenceUnknown.code: "model_not_found", PromptTooLong.code: "context_length_exceeded"}
+
+
+def routes(host: ModelHost) -> list[BaseRoute]:
+    """The routes under `/v1`."""
+
+    @answering(refusal)
+    async def models(_: Request) -> Response:
+        return json_response(ModelList(data=tuple(map(_model_object, await host.models()))))
+
+    @answering(refusal)
+    async def model(request: Request) -> Response:
+        return json_response(_model_object(await host.find(request.path_params["name"])))
+
+    @answering(refusal)
+    async def chat_completions(request: Request) -> Response:
+        call = await read_as(request, ChatCompletionCall)
+        keep_alive = keep_alive_seconds(call.keep_alive)
+        events = host.generate(call.model, call.request(), keep_alive_seconds=keep_alive)
+        answer = _Answer(call.model)
+        if not call.stream:
+            return json_response(await unless_disconnected(request, answer.whole(events)))
+        chunks = answer.chunks(await started(request, events), call.wants_usage)
+        return EventStream(chunks, "text/event-stream")
+
+    return [
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{name:path}", model, methods=["GET"]),
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    ]
+
+
+def refusal(error: QwenctlError) -> Response:
+    """`error` as this API says it."""
+    return json_response(_error_body(error), http_status(error))
+
+
+class _Answer:
+    """One answer under construction: the values that all of its parts share."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
+        self._created = int(time.time())
+
+    async def whole(self, events: AsyncGenerator[Event]) -> ChatCompletion:
+        """The answer in one piece, once it is finished."""
+        text: list[str] = []
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    text.append(event.text)
+                elif isinstance(event, Finished):
+                    choice = Choice(AnswerMessage("".join(text)), finish_reason(event.reason))
+                    return ChatCompletion(
+                        id=self._id,
+                        created=self._created,
+                        model=self._model,
+                        choices=(choice,),
+                        usage=UsageBlock.of(event.usage),
+                    )
+        raise AssertionError("an engine ends with Finished or an error")
+
+    async def chunks(self, events: AsyncGenerator[Event], with_usage: bool) -> AsyncGenerator[bytes]:
+        """The answer as server-sent events; a failure under way is the last of them."""
+        async with aclosing(events):
+            try:
+                yield _sent(self._chunk(Delta(role="assistant", content="")))
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        yield _sent(self._chunk(Delta(content=event.text)))
+                    elif isinstance(event, Finished):
+                        yield self._end(event, with_usage)
+            except QwenctlError as error:
+                yield _sent(_error_body(error))
+
+    def _end(self, event: Finished, with_usage: bool) -> bytes:
+        frames = [_sent(self._chunk(Delta(), finish_reason(event.reason)))]
+        if with_usage:
+            usage = UsageBlock.of(event.usage)
+            frames.append(
+                _sent(Chunk(id=self._id, created=self._created, model=self._model, choices=(), usage=usage))
+            )
+        return b"".join([*frames, b"data: [DONE]\n\n"])
+
+    def _chunk(self, delta: Delta, reason: str | None = None) -> Chunk:
+        choice = ChunkChoice(delta, reason)
+        return Chunk(id=self._id, created=self._created, model=self._model, choices=(choice,))
+
+
+def _sent(value: Chunk | ErrorBody) -> bytes:
+    # JSON text holds no line break, so one `data` line carries it. Source: HTML standard, 9.2.6.
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def _model_object(model: ServedModel) -> ModelObject:
+    return ModelObject(id=model.name, created=model.created_seconds)
+
+
+def _error_body(error: QwenctlError) -> ErrorBody:
+    return ErrorBody(
+        ErrorDetail(
+            message=error.message,
+            type="invalid_request_error" if http_status(error) < 500 else "server_error",
+            param=blamed_field(error),
+            code=_CODES.get(error.code, error.code),
+            hint=error.hint or msgspec.UNSET,
+        )
+    )

@@ -1,0 +1,71 @@
+"""`qwenctl status`: where things are and what they hold."""
+
+import os
+
+import msgspec
+
+from qwenctl.cli.options import Json
+from qwenctl.cli.output import Printer, fields
+from qwenctl.runner.messages import RunnerStatus
+from qwenctl.units import render_bytes, render_duration
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """The store: where it is and what it takes. `partial_bytes` are interrupted downloads."""
+
+    path: str
+    tags: int
+    blobs: int
+    size_bytes: int
+    partial_bytes: int
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The data of `status --json`; `runner` is null when none runs, which is no fault."""
+
+    store: StoreStatus
+    settings_file: str
+    log: str
+    runner: RunnerStatus | None
+
+
+def status(json: Json = False) -> None:
+    """Show where the store, the settings and the log are, and what the runner does."""
+    from qwenctl.cli.wiring import load_settings, open_store, settings_file
+    from qwenctl.runner.client import RunnerClient
+    from qwenctl.runner.messages import LOG_NAME
+
+    settings = load_settings()
+    store = open_store(settings)
+    usage = store.usage()
+    runner = RunnerClient.running(settings)
+    held = StoreStatus(str(store.path), len(store.tags()), usage.blobs, usage.size_bytes, usage.partial_bytes)
+    shown = Status(
+        held,
+        str(settings_file(os.environ)),
+        str(settings.state / LOG_NAME),
+        runner.status() if runner else None,
+    )
+    Printer("status", json).result(shown, _text(shown))
+
+
+def _text(status: Status) -> str:
+    store = status.store
+    partial = f", {render_bytes(store.partial_bytes)} of interrupted downloads" if store.partial_bytes else ""
+    return fields(
+        [
+            ("Store", store.path),
+            ("Holds", f"{store.tags} models, {render_bytes(store.size_bytes)}{partial}"),
+            ("Settings", status.settings_file),
+            ("Log", status.log),
+            ("Runner", _runner_text(status.runner)),
+        ]
+    )
+
+
+def _runner_text(runner: RunnerStatus | None) -> str:
+    if runner is None:
+        return "not running; it starts when a model is needed"
+    where = f" at {runner.url}" if runner.url else ""
+    up = render_duration(runner.uptime_seconds)
+    return f"process {runner.pid}{where}, up {up}, {runner.models} loaded, {runner.requests} requests"

@@ -1,0 +1,75 @@
+"""The public client of OpenAI's API works on our door as it does on theirs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from qwenctl.errors import GenerationFailed
+from tests.api.api_builders import ScriptedHost, doors
+
+openai = pytest.importorskip("openai", reason="the `openai` package is not installed")
+
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[ScriptedHost, str]]:
+    """One server for all tests of this file."""
+    host = ScriptedHost()
+    with doors(host) as url:
+        yield host, url
+
+
+@pytest.fixture
+def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
+    """The host behind the door, as new."""
+    address[0].reset()
+    return address[0]
+
+
+@pytest.fixture
+def client(address: tuple[ScriptedHost, str]) -> Iterator[Any]:
+    """The public client, pointed at us."""
+    with openai.OpenAI(base_url=f"{address[1]}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def test_models(client: Any, host: ScriptedHost) -> None:
+    """The client lists and retrieves models."""
+    assert [model.id for model in client.models.list()] == ["tiny", "me/other:7B"]
+    assert client.models.retrieve("tiny").owned_by == "qwenctl"
+
+
+def test_chat(client: Any, host: ScriptedHost) -> None:
+    """The client reads a whole answer."""
+    answer = client.chat.completions.create(model="tiny", messages=HELLO, temperature=0, max_tokens=9)
+    assert answer.choices[0].message.content == "Hello wörld"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == 10
+
+
+def test_stream(client: Any, host: ScriptedHost) -> None:
+    """The client reads a stream to its end, with the usage that it asked for."""
+    options = {"include_usage": True}
+    stream = client.chat.completions.create(model="tiny", messages=HELLO, stream=True, stream_options=options)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello wörld"
+    assert chunks[-1].usage.prompt_tokens == 7
+
+
+def test_errors(client: Any, host: ScriptedHost) -> None:
+    """The client finds its own exception classes for our statuses, and our message in them."""
+    with pytest.raises(openai.NotFoundError, match="`nowhere` is not here"):
+        client.chat.completions.create(model="nowhere", messages=HELLO)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="tiny", messages=HELLO, n=4)
+    assert caught.value.code == "invalid_request"
+
+
+def test_a_failure_under_way(client: Any, host: ScriptedHost) -> None:
+    """An error in mid-stream is raised by the client, after the text that was there."""
+    host.error, host.error_after = GenerationFailed("a decode step failed"), 1
+    stream = client.chat.completions.create(model="tiny", messages=HELLO, stream=True)
+    with pytest.raises(openai.APIError, match="a decode step failed"):
+        list(stream)

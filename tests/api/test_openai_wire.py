@@ -1,0 +1,129 @@
+"""ChatCompletionCall: what clients send, and what the engine is asked for it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwenctl.api.openai_wire import ChatCompletionCall
+from qwenctl.errors import InvalidRequest
+from qwenctl.runtime.engine import Message, TextPart, ToolCall
+from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
+from tests.api.api_builders import call
+
+
+def parse(body: dict[str, Any]) -> ChatCompletionCall:
+    """`body` through JSON, as the door reads it."""
+    return msgspec.json.decode(msgspec.json.encode(body), type=ChatCompletionCall)
+
+
+def test_nothing_given_is_the_engine_default() -> None:
+    """Absent and null fields leave every choice to the engine."""
+    nulls = dict.fromkeys(("temperature", "seed", "stop", "tools", "max_tokens", "n", "stream", "top_p"))
+    for request in (parse(call()).request(), parse(call(**nulls)).request()):
+        assert request.sampling == Sampling()
+        assert (request.max_tokens, request.stop, request.tools) == (None, (), ())
+        assert request.tool_choice == "auto"
+
+
+def test_sampling_fields_are_passed_on() -> None:
+    """Every field of the sampling that the API names reaches the engine."""
+    given = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 5,
+        "min_p": 0.1,
+        "typical_p": 0.8,
+        "repeat_penalty": 1.1,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.3,
+        "seed": 42,
+    }
+    assert parse(call(**given)).request().sampling == Sampling(**given)  # type: ignore[arg-type]
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_any_seed_is_a_seed(seed: int) -> None:
+    """The API allows any 64-bit integer; each becomes one that llama.cpp takes, and never its "random"."""
+    drawn = parse(call(seed=seed)).request().sampling.seed
+    assert drawn is not None
+    assert 0 <= drawn < RANDOM_SEED
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+    ],
+)
+def test_the_newer_limit_wins(fields: dict[str, int], limit: int) -> None:
+    """`max_completion_tokens` replaced `max_tokens`."""
+    assert parse(call(**fields)).request().max_tokens == limit
+
+
+@pytest.mark.parametrize(("stop", "stops"), [("end", ("end",)), (["a", "b"], ("a", "b")), ([], ())])
+def test_stop_is_one_or_several(stop: object, stops: tuple[str, ...]) -> None:
+    """One stop string may come without a list."""
+    assert parse(call(stop=stop)).request().stop == stops
+
+
+def test_messages_keep_their_form() -> None:
+    """Text parts, calls of the assistant and results of tools reach the template."""
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "text", "text": "time?"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "now", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+    ]
+    assert parse(call(messages=messages)).request().messages == (
+        Message("user", (TextPart("what"), TextPart("time?"))),
+        Message("assistant", None, (ToolCall("now", "{}", "1"),)),
+        Message("tool", "noon", tool_call_id="1"),
+    )
+
+
+def test_template_options() -> None:
+    """`enable_thinking` beside the other template options ends up among them."""
+    request = parse(call(chat_template_kwargs={"depth": 2}, enable_thinking=False)).request()
+    assert request.template_options == {"depth": 2, "enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("none", "none"),
+        ({"type": "function", "function": {"name": "now"}}, "now"),
+        ({"type": "auto"}, "auto"),
+    ],
+)
+def test_tool_choice_is_one_word(choice: object, told: str) -> None:
+    """A function that is named by an object becomes its name."""
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    request = parse(call(tools=tools, tool_choice=choice)).request()
+    assert (request.tool_choice, request.tools) == (told, tuple(tools))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 2},
+        {"logprobs": True},
+        {"logit_bias": {"1": 5}},
+        {"response_format": {"type": "json_object"}},
+        {"messages": []},
+        {"max_tokens": 0},
+        {"temperature": -1},
+        {"top_p": 1.5},
+    ],
+)
+def test_what_we_cannot_do_is_refused(fields: dict[str, Any]) -> None:
+    """A field whose effect we cannot give, or a value out of range, is an error, never ignored."""
+    with pytest.raises(InvalidRequest, match=next(iter(fields))):
+        parse(call(**fields)).request()

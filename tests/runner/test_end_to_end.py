@@ -1,0 +1,135 @@
+"""Client, runner, worker and llama.cpp together, on a tiny real model."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from qwenctl.errors import InvalidRequest, LoadFailed, ReferenceUnknown, WorkerDied
+from qwenctl.runner.client import RunnerClient
+from qwenctl.runner.messages import LoadOptions
+from qwenctl.runner.models import FoundModel
+from qwenctl.runner.supervisor import WORKER_ARGV
+from qwenctl.runtime.engine import ChatRequest, Message
+from qwenctl.runtime.events import Finished, PromptProcessed
+from qwenctl.runtime.sampling import Sampling
+from tests.runner.runner_builders import service, settings_in, text_of
+from tests.runtime.runtime_builders import write_tiny_model
+
+GREEDY = Sampling(temperature=0)
+Running = tuple[RunnerClient, str]
+
+
+class Files:
+    """A source of the GGUF files in a directory, by their names."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def find(self, name: str) -> FoundModel:
+        """See `ModelSource`."""
+        path = self._directory / f"{name}.gguf"
+        if not path.exists():
+            raise ReferenceUnknown(f"`{name}` is not here")
+        return FoundModel(name=name, id=f"sha256:{name}", path=path)
+
+    def models(self) -> Sequence[FoundModel]:
+        """See `ModelSource`."""
+        return [self.find(path.stem) for path in sorted(self._directory.glob("*.gguf"))]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, and a file that is none."""
+    made = tmp_path_factory.mktemp("models")
+    write_tiny_model(made / "tiny.gguf", context_length=4096)
+    write_tiny_model(made / "other.gguf", seed=8)
+    (made / "damaged.gguf").write_bytes((made / "tiny.gguf").read_bytes()[:1000])
+    return made
+
+
+@pytest.fixture
+def running(directory: Path, tmp_path: Path) -> Iterator[Running]:
+    """A runner with real workers, and its address."""
+    with service(settings_in(tmp_path), Files(directory), worker_argv=WORKER_ARGV, port=0) as (client, ready):
+        yield client, str(ready.url)
+
+
+def asking(text: str, max_tokens: int = 40) -> ChatRequest:
+    """A request with one answer only."""
+    return ChatRequest(messages=(Message("user", text),), sampling=GREEDY, max_tokens=max_tokens)
+
+
+def over_http(url: str, text: str, stream: bool) -> str:
+    """The same request through OpenAI's door."""
+    body: dict[str, Any] = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 0,
+        "max_tokens": 40,
+        "stream": stream,
+    }
+    response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30)
+    assert response.status_code == 200
+    if not stream:
+        return str(response.json()["choices"][0]["message"]["content"])
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: {")]
+    choices = [httpx.Response(200, text=line).json()["choices"][0] for line in lines]
+    return "".join(choice["delta"].get("content", "") for choice in choices)
+
+
+def test_every_door_gives_the_same_text(running: Running) -> None:
+    """The command line's stream, OpenAI's stream and its whole answer are one text, also side by side."""
+    client, url = running
+    events = list(client.chat("tiny", asking("hello")))
+    assert isinstance(events[0], PromptProcessed)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason == "length"
+    with ThreadPoolExecutor() as pool:
+        texts = list(pool.map(lambda number: over_http(url, "hello", stream=number % 2 == 0), range(6)))
+    assert {*texts, text_of(events)} == {text_of(events)}
+
+
+def test_two_real_models_one_dies(running: Running) -> None:
+    """SIGKILL of one worker in mid-answer leaves the other model alone; the next request loads it again."""
+    client, _ = running
+    before = text_of(list(client.chat("tiny", asking("hello"))))
+    stream = client.chat("tiny", asking("hello", max_tokens=4000))
+    next(stream)
+    assert text_of(list(client.chat("other", asking("hello"))))
+    pids = {status.name: status.pid or 0 for status in client.loaded()}
+    os.kill(pids["tiny"], signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        list(stream)
+    assert text_of(list(client.chat("tiny", asking("hello")))) == before
+    after = {status.name: status.pid for status in client.loaded()}
+    assert after["other"] == pids["other"]
+    assert after["tiny"] != pids["tiny"]
+
+
+def test_load_reports_what_was_opened(running: Running) -> None:
+    """The status of a loaded model has the engine's own description, and the memory of its process."""
+    client, _ = running
+    status = client.load("tiny", LoadOptions(context_length=512, slots=2))
+    assert status.model is not None
+    assert (status.model.architecture, status.model.context_length, status.model.slots) == ("qwen2", 512, 2)
+    assert status.resident_bytes is not None
+    assert status.resident_bytes > status.model.weights_bytes
+
+
+def test_refusals_come_from_the_engine(running: Running) -> None:
+    """A damaged file is LoadFailed, an impossible request InvalidRequest; the runner goes on."""
+    client, url = running
+    with pytest.raises(LoadFailed):
+        client.load("damaged")
+    request = ChatRequest(
+        messages=(Message("user", "x"),), tool_choice="required", tools=({"type": "function"},)
+    )
+    with pytest.raises(InvalidRequest):
+        list(client.chat("tiny", request))
+    assert httpx.get(f"{url}/health").json() == {"status": "ok"}
