@@ -81,7 +81,7 @@ _TEXT_LIMIT: Final = 200  # characters of a field that is shown in a table
 _GGUF_LIMIT: Final = 4096  # characters of one GGUF value, and entries of the map
 _INT32: Final = (1 << 31) - 1  # `context_size` is an int32
 _DIGITS: Final = re.compile(r"[0-9]{1,10}")
-_PLAIN: Final = re.compile(r"[^\x00-\x1f\x7f\\:]{1,1024}")  # no control characters, nothing of Windows' paths
+_PATH: Final = re.compile(r"[^\\:]{1,1024}")  # nothing that Windows would take for a drive or a separator
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,8 @@ def layer_path(layer: Descriptor) -> PurePosixPath | None:
     if not text:
         return None
     path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or not path.parts or not _PLAIN.fullmatch(text):
+    plain = text.isprintable() and _PATH.fullmatch(text)
+    if not plain or path.is_absolute() or ".." in path.parts or not path.parts:
         raise Malformed(f"layer `{layer.digest}` has the path `{_clean(text)}`, which is not allowed")
     return path
 

@@ -5,7 +5,7 @@
     tensors:  name (string) · dimensions u32 · sizes u64 … · type u32 · offset u64
     padding to `general.alignment`, then the tensors
 
-What llama.cpp refuses is refused here, before gigabytes are fetched for it:
+What llama.cpp's reader refuses is refused here too, before gigabytes are fetched for it:
 
     version 1    had 32-bit counts, in August 2023
     big-endian   files for mainframes have the same magic and the version's bytes reversed; llama.cpp on

@@ -1,7 +1,7 @@
 """The training text: random conversations about qwenctl, built from facts.txt and frames.py.
 
-`Conversations(seed).draw()` returns one conversation as OpenAI-style messages with its tools. A question that
-equals one of heldout.txt, whatever its case and punctuation, is never drawn.
+`Conversations(seed).draw()` returns one conversation as OpenAI-style messages with its tools. A question worded
+like one of heldout.txt, whatever its case, its punctuation and the model it names, is never drawn.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Conversations:
         self.words = Words(self.rng)
         self.styles = Styles(self.rng, self.words)
         self.tools = ToolConversations(self.rng, self.words)
-        self.held_out = frozenset(normalised(item.question) for item in held_out_questions())
+        self.held_out = frozenset(item.wording for item in held_out_questions())
 
     def draw(self) -> tuple[list[Message], list[Tool] | None]:
         """Return the next conversation; the last message is always the assistant's."""

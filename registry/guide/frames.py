@@ -97,7 +97,7 @@ LONG_CITIES = [
 ]  # fmt: skip
 NAMES = _words("NAMES")
 WORDS = _words("WORDS")
-ENGLISH = sorted(
+ENGLISH: list[str] = sorted(
     {word for path in (FRAMES_PATH, FACTS_PATH) for word in _ENGLISH_WORD.findall(path.read_text("utf-8"))}
 )
 LETTERS = "abcdefghijklmnopqrstuvwxyzeeaaiioounnttrrssllkkyvj"

@@ -21,6 +21,11 @@ class HeldOut:
     model: str
     question: str
 
+    @property
+    def wording(self) -> str:
+        """The question without case, punctuation and spacing, {m} standing for the model it names."""
+        return normalised(self.question.replace(self.model, "{m}") if self.model else self.question)
+
 
 def normalised(question: str) -> str:
     """The words of a question without case, punctuation and spacing: equal for the same wording."""

@@ -90,6 +90,14 @@ def test_held_out_questions_are_never_drawn() -> None:
     assert not asked & held_out
 
 
+def test_held_out_wordings_are_never_drawn() -> None:
+    """Not even with another model's name in it is a held-out question drawn."""
+    source = Conversations(6)
+    wordings = {item.wording for item in held_out_questions()}
+    for intent in INTENTS:
+        assert not wordings & {normalised(source.question(intent)) for _ in range(100)}
+
+
 def test_held_out_questions_have_known_intents() -> None:
     """Each held-out question has an answer to be held against, and the test split is large."""
     known = set(BY_NAME) | {"ood"}

@@ -6,6 +6,7 @@ Source: ggml docs/gguf.md, version 3.
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 F32, F16, Q8_0, Q4_K = 0, 1, 8, 12
 ARRAY = 9
@@ -50,7 +51,7 @@ class Weights:
 
 
 Value = int | float | bool | str | Typed | Many | Sequence[str]
-Metadata = Mapping[str, Value] | Iterable[tuple[str, Value]]
+Metadata = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 TINY_METADATA: Mapping[str, Value] = {
     "general.architecture": "qwen2",

@@ -258,7 +258,7 @@ class TestOtherFiles:
             (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
             (b"FUGG\x00\x00\x00\x03", "bytes swapped"),
             (b"lmggrest of it", "before GGUF"),
-            (b"\x40\0\0\0\0\0\0\0{\"__metadata__\"", "a safetensors file"),
+            (b'\x40\0\0\0\0\0\0\0{"__metadata__"', "a safetensors file"),
         ],
     )
     def test_lookalikes(self, front: bytes, kind: str) -> None:

@@ -97,7 +97,9 @@ def test_every_file_type_is_a_name(name: str) -> None:
     assert parse_quantization(name) == name
 
 
-@pytest.mark.parametrize("text", ["", "7B", "latest", "Q4", "Q9_K_M", "INT4", "Q4_K_M/", "UD-", "I32", "x" * 999])
+@pytest.mark.parametrize(
+    "text", ["", "7B", "latest", "Q4", "Q9_K_M", "INT4", "Q4_K_M/", "UD-", "I32", "x" * 999]
+)
 def test_other_words_are_none(text: str) -> None:
     """A word that is no quantization is refused, briefly."""
     with pytest.raises(UsageError, match="is not a quantization") as caught:

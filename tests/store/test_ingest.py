@@ -1,0 +1,383 @@
+"""The write session: resuming, sharing, order of effects, a disk that fails."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from io import FileIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from qwenctl.errors import AccessDenied, DigestMismatch, DiskFull, IntegrityError, QwenctlError, SizeMismatch
+from qwenctl.oci.descriptor import OCI_MANIFEST, Descriptor
+from qwenctl.oci.digest import Digest
+from qwenctl.oci.manifest import build_manifest
+from qwenctl.oci.target import PIECE, Content, Reader, content_of
+from qwenctl.store.disk import Disk, free_bytes, translated
+from qwenctl.store.gc import collect
+from qwenctl.store.ingest import partial_path
+from qwenctl.store.store import Store
+from tests.contracts.target import (
+    BLOB,
+    BrokenOff,
+    Interrupted,
+    push_artifact,
+    push_bytes,
+    some_bytes,
+    untouchable,
+)
+from tests.store.store_builders import REFERENCE, blobs, prove, tagged
+
+RAW = some_bytes()
+DESCRIPTOR = Descriptor.of(RAW, BLOB)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store.open(tmp_path / "store")
+
+
+def interrupt(store: Store, raw: bytes, descriptor: Descriptor = DESCRIPTOR) -> Path:
+    """Leave `raw` as what an interrupted push kept; the partial file."""
+    with pytest.raises(BrokenOff):
+        store.push(descriptor, lambda offset: Interrupted(raw[offset:]))
+    return partial_path(store.layout, descriptor)
+
+
+class Asked:
+    """Content that remembers from where it was asked for."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.offsets: list[int] = []
+
+    def __call__(self, offset: int) -> Reader:
+        """The rest from `offset`."""
+        self.offsets.append(offset)
+        return content_of(self.raw)(offset)
+
+
+@pytest.mark.parametrize("kept", [0, 1, PIECE - 1, PIECE, PIECE + 1, len(RAW) - 1])
+def test_only_the_rest_is_asked_for(store: Store, kept: int) -> None:
+    """What an interrupted push kept is not asked for again, at every border of pieces."""
+    assert interrupt(store, RAW[:kept]).exists() is (kept > 0)
+    content = Asked(RAW)
+    store.push(DESCRIPTOR, content)
+    assert content.offsets == [kept]
+    assert store.blob_path(DESCRIPTOR).read_bytes() == RAW
+    assert not list(store.layout.ingests.iterdir())
+
+
+def test_a_whole_partial_needs_no_content(store: Store) -> None:
+    """Killed between the last byte and the name, the blob is published without asking for anything."""
+    interrupt(store, RAW)
+    store.push(DESCRIPTOR, untouchable)
+    assert store.exists(DESCRIPTOR)
+
+
+@pytest.fixture
+def ordinary_home() -> Iterator[Path]:
+    """A directory of an ordinary user, whom modes stop, and who we are until the test ends."""
+    with TemporaryDirectory() as name:
+        if os.geteuid() != 0:
+            yield Path(name)
+            return
+        os.chown(name, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(0)
+
+
+def test_a_sealed_partial_is_taken_over(ordinary_home: Path) -> None:
+    """Killed between making it read-only and the rename, the partial file can still be opened."""
+    store = Store.open(ordinary_home / "store")
+    interrupt(store, RAW[:-5]).chmod(0o444)
+    content = Asked(RAW)
+    store.push(DESCRIPTOR, content)
+    assert content.offsets == [len(RAW) - 5]
+
+
+def test_a_store_that_may_not_be_written(ordinary_home: Path) -> None:
+    """Without rights to write, reading works, and writing raises AccessDenied with the path and a hint."""
+    store = Store.open(ordinary_home / "store")
+    manifest = tagged(store)
+    (store.path / ".lock").unlink()
+    for path in (store.path, store.path / "ingest", *store.path.glob("blobs/*")):
+        path.chmod(0o555)
+    try:
+        for again in (Store.open(store.path), Store.open(store.path, create=False)):
+            assert again.resolve(REFERENCE) == manifest.descriptor
+            assert again.exists(manifest.layers[0])
+        acts: list[Callable[[], object]] = [
+            lambda: push_bytes(store, RAW),
+            lambda: store.untag(REFERENCE),
+            lambda: store.tag(manifest.descriptor, REFERENCE),
+            lambda: collect(store),
+            lambda: store.protect([DESCRIPTOR]).__enter__(),
+            lambda: Store.open(store.path / "new"),
+        ]
+        for act in acts:
+            with pytest.raises(AccessDenied, match=str(store.path)) as caught:
+                act()
+            assert caught.value.hint
+        store.blob_path(manifest.config).chmod(0)
+        with pytest.raises(AccessDenied, match=manifest.config.digest.hex):
+            store.fetch(manifest.config)
+    finally:
+        store.path.chmod(0o755)
+
+
+@pytest.mark.parametrize("kept", [bytes(100), bytes(len(RAW)), RAW + b"too long"])
+def test_a_wrong_partial_costs_one_more_attempt(store: Store, kept: bytes) -> None:
+    """A kept part that turns out damaged is dropped, and the same push starts again by itself."""
+    path = partial_path(store.layout, DESCRIPTOR)
+    store.layout.disk.make_directory(path.parent)
+    path.write_bytes(kept)
+    content = Asked(RAW)
+    store.push(DESCRIPTOR, content)
+    assert content.offsets[-1] == 0 and len(content.offsets) <= 2
+    assert store.blob_path(DESCRIPTOR).read_bytes() == RAW
+
+
+def test_damaged_content_leaves_no_partial(store: Store) -> None:
+    """The bytes of a failed verification are not kept; those of a short one are."""
+    with pytest.raises(DigestMismatch):
+        store.push(DESCRIPTOR, content_of(RAW[::-1]))
+    assert not list(store.layout.ingests.iterdir())
+    with pytest.raises(SizeMismatch):
+        store.push(DESCRIPTOR, content_of(RAW[:-7]))
+    content = Asked(RAW)
+    store.push(DESCRIPTOR, content)
+    assert content.offsets == [len(RAW) - 7]
+
+
+def test_errors_of_the_content_stay_what_they_are(store: Store) -> None:
+    """An OSError of the content is not taken for one of the store."""
+
+    def unplugged(offset: int) -> Reader:
+        raise ConnectionResetError("unplugged")
+
+    with pytest.raises(ConnectionResetError):
+        store.push(DESCRIPTOR, unplugged)
+    assert not list(store.layout.ingests.iterdir())
+
+
+def test_writers_of_one_blob_share_it(store: Store) -> None:
+    """While one writer receives a blob, another waits for it and never asks its own content."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(offset: int) -> Reader:
+        started.set()
+        assert go_on.wait(30)
+        return content_of(RAW)(offset)
+
+    first = threading.Thread(target=store.push, args=(DESCRIPTOR, slow))
+    first.start()
+    assert started.wait(30)
+    second = threading.Thread(target=Store.open(store.path).push, args=(DESCRIPTOR, untouchable))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    push_bytes(store, b"another blob does not wait")
+    go_on.set()
+    for thread in (first, second):
+        thread.join(30)
+        assert not thread.is_alive()
+    assert store.exists(DESCRIPTOR)
+    assert not list(store.layout.ingests.iterdir())
+
+
+def test_the_waiting_writer_takes_over(store: Store) -> None:
+    """When the writer that others wait for fails, the next goes on where it stopped."""
+    started, go_on = threading.Event(), threading.Event()
+    content = Asked(RAW)
+
+    class Failing(Interrupted):
+        def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override] # as `Reader` has it
+            started.set()
+            assert go_on.wait(30)
+            return super().readinto(buffer)
+
+    first = threading.Thread(
+        target=pytest.raises, args=(BrokenOff, store.push, DESCRIPTOR, lambda _: Failing(RAW[:9]))
+    )
+    first.start()
+    assert started.wait(30)
+    second = threading.Thread(target=store.push, args=(DESCRIPTOR, content))
+    second.start()
+    go_on.set()
+    first.join(30)
+    second.join(30)
+    assert content.offsets == [9]
+    assert store.exists(DESCRIPTOR)
+
+
+class RecordingDisk(Disk):
+    """A disk that remembers the order of its effects, by the last part of each path."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+
+    def sync(self, file: FileIO) -> None:
+        """Remember and do."""
+        self.calls.append(("sync", Path(os.fsdecode(file.name)).name))
+        super().sync(file)
+
+    def seal(self, file: FileIO) -> None:
+        """Remember and do."""
+        self.calls.append(("seal", Path(os.fsdecode(file.name)).name))
+        super().seal(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Remember and do."""
+        self.calls.append(("rename", target.name))
+        super().rename(source, target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Remember and do."""
+        self.calls.append(("sync directory", path.name))
+        super().sync_directory(path)
+
+
+def test_effects_come_in_order(tmp_path: Path) -> None:
+    """Of each blob: content durable, read-only, named, name durable; then the same for the index."""
+    disk = RecordingDisk()
+    store = Store.open(tmp_path / "store", disk=disk)
+    push_bytes(store, b"first, so that the directories are there")
+    disk.calls.clear()
+    manifest = tagged(store)
+
+    def of_blob(digest: Digest) -> Iterator[tuple[str, str]]:
+        yield "sync", f"sha256-{digest.hex}"
+        yield "seal", f"sha256-{digest.hex}"
+        yield "rename", digest.hex
+        yield "sync directory", "sha256"
+
+    pushed = (manifest.config.digest, manifest.layers[0].digest, manifest.descriptor.digest)
+    assert disk.calls == [
+        *(call for digest in pushed for call in of_blob(digest)),
+        ("sync", ".index.json.draft"),
+        ("rename", "index.json"),
+        ("sync directory", "store"),
+    ]
+
+
+def test_new_directories_are_durable(tmp_path: Path) -> None:
+    """The directory of an algorithm is made durable before a blob is named in it."""
+    disk = RecordingDisk()
+    store = Store.open(tmp_path / "store", disk=disk)
+    disk.calls.clear()
+    store.push(Descriptor(BLOB, Digest.of(b"x", "sha512"), 1), content_of(b"x"))
+    names = [name for kind, name in disk.calls if kind == "sync directory"]
+    assert names == ["store", "blobs", "sha512"]
+
+
+class FailingDisk(Disk):
+    """A disk that fails from the `count`-th effect on, until it is mended."""
+
+    def __init__(self, code: int, count: int) -> None:
+        self.code = code
+        self.left = count
+
+    def _spend(self, path: Path) -> None:
+        self.left -= 1
+        if self.left < 0:
+            with translated(path, 7):
+                raise OSError(self.code, os.strerror(self.code))
+
+    def write(self, file: FileIO, piece: memoryview, needed_bytes: int | None = None) -> None:
+        """Write half of it and fail, or do."""
+        if self.left <= 0:
+            super().write(file, piece[: len(piece) // 2], needed_bytes)
+        self._spend(Path(os.fsdecode(file.name)))
+        super().write(file, piece, needed_bytes)
+
+    def sync(self, file: FileIO) -> None:
+        """Fail or do."""
+        self._spend(Path(os.fsdecode(file.name)))
+        super().sync(file)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Fail or do."""
+        self._spend(target)
+        super().rename(source, target)
+
+    def sync_directory(self, path: Path) -> None:
+        """Fail or do."""
+        self._spend(path)
+        super().sync_directory(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EIO, IntegrityError),
+        (errno.EROFS, AccessDenied),
+        (errno.EACCES, AccessDenied),
+        (errno.ENOLCK, AccessDenied),
+    ],
+)
+def test_a_failing_disk_is_translated(tmp_path: Path, code: int, kind: type[QwenctlError]) -> None:
+    """Each failure has its class, the path, and the next step; nothing is visible."""
+    Store.open(tmp_path)
+    store = Store.open(tmp_path, disk=FailingDisk(code, 1))
+    with pytest.raises(kind, match="sha256-") as caught:
+        push_bytes(store, RAW)
+    assert type(caught.value) is kind
+    assert caught.value.hint
+    assert not blobs(store)
+
+
+@pytest.mark.parametrize("count", range(24))
+def test_a_disk_may_fail_at_every_effect(tmp_path: Path, count: int) -> None:
+    """Whichever effect is the first to fail, nothing wrong is visible, and the next attempt ends well."""
+    Store.open(tmp_path)
+    disk = FailingDisk(errno.ENOSPC, count)
+    store = Store.open(tmp_path, disk=disk)
+    try:
+        tagged(store)
+    except DiskFull:
+        prove(Store.open(tmp_path))
+        disk.left = 1000
+    manifest = tagged(store)
+    prove(store)
+    assert store.resolve(REFERENCE) == manifest.descriptor
+    assert not list(store.layout.ingests.iterdir())
+    assert not list(tmp_path.glob(".*.draft"))
+
+
+def test_a_full_disk_says_both_numbers(tmp_path: Path) -> None:
+    """The message has what is missing and what is free."""
+    with pytest.raises(DiskFull, match=r"7 B are missing, .* are free"):
+        FailingDisk(errno.ENOSPC, 0).rename(tmp_path, tmp_path)
+    assert free_bytes(tmp_path) > 0
+    assert free_bytes(tmp_path / "a" / "b") == 0
+
+
+def test_a_lie_about_the_kind_is_refused(store: Store) -> None:
+    """A manifest pushed under the media type of an index is refused."""
+    manifest = push_artifact(store)
+    raw = build_manifest(manifest.config, ()).raw
+    lie = Descriptor.of(raw, "application/vnd.oci.image.index.v1+json")
+    with pytest.raises(IntegrityError, match="but was served as"):
+        store.push(lie, content_of(raw))
+    assert not store.exists(Descriptor.of(raw, OCI_MANIFEST))
+
+
+def test_pieces_may_be_small(store: Store) -> None:
+    """A reader that gives a few bytes at a time, as a slow network does, changes nothing."""
+
+    class Trickle(Interrupted):
+        def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override] # as `Reader` has it
+            return min(1000, max(0, len(RAW) - self.tell())) and super().readinto(buffer[:1000])
+
+    trickle: Content = lambda offset: Trickle(RAW[offset:])  # noqa: E731
+    store.push(DESCRIPTOR, trickle)
+    assert store.blob_path(DESCRIPTOR).read_bytes() == RAW
