@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from qwenctl import __version__
-from qwenctl.cli import registry
 from qwenctl.cli.inspect import inspect
 from qwenctl.cli.list import list_models
 from qwenctl.cli.output import write_line
@@ -13,6 +12,7 @@ from qwenctl.cli.package import package
 from qwenctl.cli.ps import ps
 from qwenctl.cli.pull import pull
 from qwenctl.cli.push import push
+from qwenctl.cli.registry import app as registry
 from qwenctl.cli.rm import rm
 from qwenctl.cli.run import run
 from qwenctl.cli.runner_service import runner_service
@@ -64,7 +64,7 @@ app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("unload", hidden=True)(stop)
 app.command("serve")(serve)
-app.add_typer(registry.app, name="registry")
+app.add_typer(registry, name="registry")
 app.command("status")(status)
 app.command("version")(version)
 app.command("runner-service", hidden=True)(runner_service)

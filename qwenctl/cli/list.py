@@ -52,6 +52,12 @@ def _short_id(model: "ModelView") -> str:
     return model.id.partition(":")[2][:12]
 
 
+def _short_name(model: "ModelView") -> str:
+    """The name for a table; what is pinned shows the first digits of its digest."""
+    name, at, digest = model.name.partition("@")
+    return f"{name}{at}{digest[:19]}"
+
+
 def _table(models: "list[ModelView]") -> str:
     headers = ("NAME", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "ID", "CREATED", "CONTEXT", "SIZE")
     return table(headers, [_row(model) for model in models])
@@ -60,7 +66,7 @@ def _table(models: "list[ModelView]") -> str:
 def _row(model: "ModelView") -> tuple[str, ...]:
     created = datetime.fromisoformat(model.created) if model.created else None
     return (
-        model.name,
+        _short_name(model),
         model.parameters or "-",
         model.quantization or "-",
         model.architecture or "-",

@@ -12,12 +12,14 @@ from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from qwenctl.flows.catalog import Catalog
     from qwenctl.flows.find import Found
     from qwenctl.runner.client import RunnerClient
     from qwenctl.runtime.engine import Message
     from qwenctl.runtime.events import Usage
     from qwenctl.runtime.sampling import Sampling
     from qwenctl.settings import Settings
+    from qwenctl.store.store import Store
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -109,21 +111,31 @@ def _ensure(model: str, settings: "Settings", printer: Printer) -> "tuple[Found,
     """The model in the store, pulled when it is not there, and the sampling that its maker suggests."""
     from qwenctl.cli.pull import pull_with_progress
     from qwenctl.cli.wiring import open_catalog, open_store
-    from qwenctl.errors import ReferenceUnknown
-    from qwenctl.flows.find import Found, find
-    from qwenctl.flows.names import is_id, parse_name
+    from qwenctl.flows.find import Found
+    from qwenctl.flows.names import parse_name
     from qwenctl.flows.views import read_artifact, suggested_sampling
 
     catalog, store = open_catalog(), open_store(settings)
-    try:
-        found = find(model, store, catalog, settings.registry)
-    except ReferenceUnknown:
-        if is_id(model):
-            raise
+    found = _look_up(model, store, catalog, settings.registry)
+    if found is None:
         reference = parse_name(model, catalog, settings.registry)
         pulled = pull_with_progress(reference, settings, catalog, store, _Silent(printer))
         found = Found(reference, pulled.root)
     return found, suggested_sampling(read_artifact(store, found.root).config)
+
+
+def _look_up(model: str, store: "Store", catalog: "Catalog", registry: str) -> "Found | None":
+    """The model if it is here; None for a name that may be pulled. An id must be here."""
+    from qwenctl.errors import ReferenceUnknown
+    from qwenctl.flows.find import find
+    from qwenctl.flows.names import is_id
+
+    try:
+        return find(model, store, catalog, registry)
+    except ReferenceUnknown:
+        if is_id(model):
+            raise
+        return None
 
 
 class _Silent(Printer):

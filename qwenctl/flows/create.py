@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from io import BufferedReader
+from io import SEEK_END, BufferedReader
 from pathlib import Path
 
-from qwenctl.errors import AccessDenied, FileMissing
+from qwenctl.errors import AccessDenied, FileMissing, Malformed
 from qwenctl.model.artifact import (
     CHAT_TEMPLATE_TYPE,
     CONFIG_V01,
@@ -48,8 +48,7 @@ def create(parts: Parts, target: Target, reference: Reference, created: datetime
     the weights were last changed is taken. Raises: FileMissing, AccessDenied; Malformed when the weights
     are no GGUF file; DiskFull.
     """
-    with _open(parts.weights) as file:
-        shape = Shape.of(read_header(file))
+    shape = _shape(parts.weights)
     weights = _layer(parts.weights, WEIGHTS_TYPE)
     extra = [_layer(path, LICENSE_TYPE) for path in parts.licenses]
     if parts.chat_template is not None:
@@ -67,6 +66,18 @@ def create(parts: Parts, target: Target, reference: Reference, created: datetime
         target.push(manifest.descriptor, content_of(manifest.raw))
         target.tag(manifest.descriptor, reference)
     return manifest
+
+
+def _shape(path: Path) -> Shape:
+    with _open(path) as file:
+        header = read_header(file)
+        size = file.seek(0, SEEK_END)
+    if size < header.file_bytes:
+        raise Malformed(
+            f"`{path}` ends after {size} bytes; by its header it has {header.file_bytes}",
+            hint="the file is cut short; fetch it again",
+        )
+    return Shape.of(header)
 
 
 def _layer(path: Path, media_type: str) -> _Layer:

@@ -16,8 +16,10 @@ def remove(founds: Sequence[Found], store: Store) -> Collected:
     ReferenceUnknown when a name went meanwhile.
     """
     names = [(_name(found, store), found.root) for found in founds]
-    for reference, _ in names:
+    for reference, root in names:
         store.untag(reference)
+        if not reference.pinned:  # a registry may have kept it by digest, too
+            store.unlink(root.digest, f"{reference.registry}/{reference.repository}")
     return collect(store, candidates=[root for _, root in names])
 
 

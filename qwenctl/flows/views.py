@@ -1,6 +1,6 @@
 """Views: what a stored model says of itself, for `list`, `show`, `inspect` and the runner."""
 
-from collections.abc import Iterable
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,11 @@ from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed
 from qwenctl.flows.find import Found
 from qwenctl.model.artifact import CONFIG_LIMIT, ModelArtifact, ModelConfig, Role, parse_artifact
 from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import Index, Manifest
+from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Source, read_document, read_verified
+from qwenctl.store.layout import Entry
 from qwenctl.store.store import Store
 
 _SAMPLING_KEYS = {
@@ -90,9 +93,23 @@ def view(found: Found, source: Source) -> ModelView:
 
 
 def list_models(store: Store) -> list[ModelView]:
-    """Every tag of the store as a view, by name."""
-    founds: Iterable[Found] = (Found(reference, root) for reference, root in store.tags())
+    """Every tag of the store, and what is kept by its digest alone, as views, by name."""
+    entries = store.entries()
+    tagged = {entry.descriptor.digest for entry in entries if entry.reference is not None}
+    founds = [
+        Found(reference, entry.descriptor)
+        for entry in entries
+        if (reference := entry.reference or _pinned(entry, tagged)) is not None
+    ]
     return sorted((view(found, store) for found in founds), key=lambda row: row.name)
+
+
+def _pinned(entry: Entry, tagged: Set[Digest]) -> Reference | None:
+    """The name of content that is kept without a tag; None when it has one, or no repository."""
+    registry, _, repository = (entry.repository or "").partition("/")
+    if entry.descriptor.digest in tagged or not repository:
+        return None
+    return Reference(registry, repository, None, entry.descriptor.digest)
 
 
 def open_artifact(found: Found, store: Store) -> OpenModel:

@@ -32,7 +32,7 @@ class RetryPolicy:
         asked = parse_retry_after(retry_after, now)
         if asked is not None:
             return asked if asked <= self.longest_seconds else None
-        ceiling = min(self.first_seconds * 2 ** (attempt - 1), self.longest_seconds)
+        ceiling = min(self.first_seconds * float(2 ** (attempt - 1)), self.longest_seconds)
         return ceiling * (0.5 + dice / 2)
 
 
@@ -48,5 +48,4 @@ def parse_retry_after(header: str | None, now: datetime) -> float | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    seconds = float((moment - now) / timedelta(seconds=1))
-    return max(0.0, seconds)
+    return max(0.0, float((moment - now) / timedelta(seconds=1)))

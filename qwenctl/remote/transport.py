@@ -190,10 +190,11 @@ def _library_errors() -> tuple[type[Exception], ...]:
     return (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
 
-def _root_cause(error: BaseException) -> BaseException | None:
+def _root_cause(error: BaseException) -> OSError | None:
+    """The system's own error under the library's layers of errors."""
     cause = error.__cause__ or error.__context__
-    while cause is not None and (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
     return cause
 
 
