@@ -11,7 +11,7 @@ LLAMA_OPTIONS := -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench model completions clean
+.PHONY: help install run test check format bench model clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,9 +39,6 @@ install: $(VENV)/ready  ## set up only
 
 model: $(VENV)/ready-dev  ## train the guide model again (needs PyTorch, under an hour on two cores)
 	@sh registry/guide/make.sh $(BIN)/python
-
-completions: $(VENV)/ready  ## write completions/ anew
-	@$(BIN)/python -m qwenctl completion --write completions
 
 clean:  ## remove what was built here; models in the store stay
 	rm -rf $(VENV) build dist

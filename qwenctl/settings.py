@@ -91,7 +91,8 @@ FILE_KEYS: Final = {
     "keep_alive": "keep_alive_seconds",
     "port": "port",
 }
-"""The keys of the settings file, each with the field that it sets."""
+"""The keys of the settings file, each with the field that it sets; flags are spelled like them."""
+_KEYS: Final = {field: key for key, field in FILE_KEYS.items()}
 
 
 def resolve(
@@ -119,7 +120,7 @@ def resolve(
             values[name] = _parse(name, environ[variable], f"${variable}")
     for name, flag in flags.items():
         if flag is not None:
-            values[name] = _parse(name, flag, f"--{name.replace('_', '-')}")
+            values[name] = _parse(name, flag, f"--{_KEYS[name].replace('_', '-')}")
     assert values.keys() <= {field.name for field in fields(Settings)}
     return Settings(**values)
 

@@ -1,9 +1,12 @@
 """`main`: one command, one status. Errors are printed in one place, here."""
 
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from qwenctl.errors import Interrupted, QwenctlError, UsageError
+
+if TYPE_CHECKING:
+    from qwenctl.cli.output import Printer
 
 _GROUPS: Final = frozenset({"registry"})
 
@@ -35,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         silence_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - the last line: a bug is reported as one, never as a traceback
-        return _report_bug(error, printer)
+        return report_bug(error, printer)
 
 
 def wants_json(argv: Sequence[str]) -> bool:
@@ -60,13 +63,11 @@ def _usage_failure(error: BaseException) -> UsageError:
     return UsageError(message[:1].lower() + message[1:], hint=f"see `{path} --help`")
 
 
-def _report_bug(error: Exception, printer: object) -> int:
+def report_bug(error: Exception, printer: "Printer") -> int:
+    """Report an error that nobody foresaw, with its traceback only for `$QWENCTL_DEBUG`; the exit status."""
     import os
     import traceback
 
-    from qwenctl.cli.output import Printer
-
-    assert isinstance(printer, Printer)
     if os.environ.get("QWENCTL_DEBUG"):
         traceback.print_exception(error)
     kind = type(error).__name__

@@ -68,6 +68,7 @@ def run(
     text = _joined(" ".join(prompt or []), None if interactive() and not json else piped_text())
     if text is None and (json or not interactive()):
         raise UsageError("there is nothing to ask", hint="give a prompt, or pipe one in")
+    _sampling({key: value for key, value in given.items() if value is not None})
     keep = None if keep_alive is None else parse_duration(keep_alive)
     chat = _open(model, given, max_tokens, context, keep, printer)
     if text is None:

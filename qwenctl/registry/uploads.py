@@ -17,9 +17,7 @@ from uuid import uuid4
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Algorithm, Digest
 from qwenctl.oci.protocol import ErrorCode, parse_chunk_range
-from qwenctl.oci.target import content_of
 from qwenctl.registry.answers import Refusal
-from qwenctl.store.ingest import partial_path
 from qwenctl.store.store import BYTES, Store
 
 STALE_SECONDS = 86_400.0
@@ -107,12 +105,7 @@ class Uploads:
             raise Refusal(400, ErrorCode.DIGEST_INVALID, f"expected `{digest}`, got `{actual}`")
         descriptor = Descriptor(BYTES, digest, upload.offset)
         self._sessions.pop(upload.id, None)
-        if self._store.exists(descriptor):
-            upload.path.unlink(missing_ok=True)
-            return
-        # As its partial file it is hashed once more, synced and published like any other download.
-        upload.path.replace(partial_path(self._store.layout, descriptor))
-        self._store.push(descriptor, content_of(b""))
+        self._store.adopt(descriptor, upload.path)
 
     def drop(self, upload: Upload) -> None:
         """End a session and forget its bytes."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
-from qwenctl.errors import DigestMismatch, IntegrityError, QwenctlError
+from qwenctl.errors import Conflict, DigestMismatch, IntegrityError, QwenctlError
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
@@ -40,7 +40,27 @@ def ingest(layout: Layout, descriptor: Descriptor, content: Content, check: Chec
         _fill(layout, descriptor, partial, content)
         if descriptor.is_manifest:
             _check(partial, check)
-        _commit(layout, descriptor, partial)
+        _publish(layout, descriptor, partial)
+
+
+def adopt(layout: Layout, descriptor: Descriptor, path: Path) -> None:
+    """Make the file at `path`, on the same file system, the blob: proved, but not copied.
+
+    The file is gone from `path` afterwards; after an error it is still there. Its writer has closed it.
+
+    Raises: SizeMismatch, DigestMismatch, AccessDenied.
+    """
+    with _reserved(layout, descriptor) as partial:
+        if partial is None:
+            return layout.disk.unlink(path)
+        with translated(path):
+            file = path.open("r+b", buffering=0)
+        with file:
+            verifier = Verifier(descriptor.digest, descriptor.size)
+            _rehash(file, verifier)
+            verifier.finish()
+            _publish(layout, descriptor, file)
+        layout.disk.unlink(partial_path(layout, descriptor))
 
 
 def present(layout: Layout, descriptor: Descriptor) -> bool:
@@ -139,10 +159,7 @@ def _fill(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Cont
 def _receive(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Content) -> None:
     """Hash again what is kept, append the rest, verify all. A short end keeps what came."""
     verifier, buffer = Verifier(descriptor.digest, descriptor.size), memoryview(bytearray(PIECE))
-    with translated(path_of(partial)):
-        partial.seek(0)
-        while count := partial.readinto(buffer):
-            verifier.update(buffer[:count])
+    _rehash(partial, verifier)
     if verifier.count < descriptor.size or not descriptor.size:
         with content(verifier.count) as reader:
             while count := reader.readinto(buffer):
@@ -150,6 +167,15 @@ def _receive(layout: Layout, descriptor: Descriptor, partial: FileIO, content: C
                 verifier.update(buffer[:count])
                 layout.disk.write(partial, buffer[:count], missing_bytes)
     verifier.finish()
+
+
+def _rehash(file: FileIO, verifier: Verifier) -> None:
+    """Take what is in the file already, and stay at its end."""
+    buffer = memoryview(bytearray(PIECE))
+    with translated(path_of(file)):
+        file.seek(0)
+        while count := file.readinto(buffer):
+            verifier.update(buffer[:count])
 
 
 def _check(partial: FileIO, check: Check) -> None:
@@ -164,13 +190,15 @@ def _check(partial: FileIO, check: Check) -> None:
         raise
 
 
-def _commit(layout: Layout, descriptor: Descriptor, partial: FileIO) -> None:
+def _publish(layout: Layout, descriptor: Descriptor, file: FileIO) -> None:
     """Make the content durable, then visible, then its name durable: in this order and no other."""
-    target = layout.blob(descriptor.digest)
+    source, target = path_of(file), layout.blob(descriptor.digest)
     layout.disk.make_directory(target.parent)
-    layout.disk.sync(partial)
-    layout.disk.seal(partial)
-    layout.disk.publish(partial_path(layout, descriptor), target)
+    layout.disk.sync(file)
+    layout.disk.seal(file)
+    if not _is_at(source, file):  # what is there now has not been proved
+        raise Conflict(f"`{source}` was replaced by another program", hint="run the same command again")
+    layout.disk.publish(source, target)
 
 
 def _empty(partial: FileIO) -> None:

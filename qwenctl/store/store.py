@@ -19,7 +19,7 @@ from qwenctl.oci.manifest import MANIFEST_LIMIT, parse_document
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Content, Reader, read_bytes
 from qwenctl.store.disk import Disk, translated
-from qwenctl.store.ingest import ingest, present
+from qwenctl.store.ingest import adopt, ingest, present
 from qwenctl.store.layout import Entries, Entry, Layout
 from qwenctl.store.leases import lease
 from qwenctl.store.reach import reach
@@ -134,6 +134,13 @@ class Store:
         if descriptor.is_manifest and descriptor.size > MANIFEST_LIMIT:
             raise Malformed(f"manifest of {descriptor.size} bytes is over the limit of {MANIFEST_LIMIT}")
         ingest(self.layout, descriptor, content, lambda raw: self._check_manifest(descriptor, raw))
+
+    def adopt(self, descriptor: Descriptor, path: Path) -> None:
+        """As `push` of a blob, from a closed file on the store's file system that is moved, not copied.
+
+        After an error the file is still at `path`.
+        """
+        adopt(self.layout, descriptor, path)
 
     def tag(self, descriptor: Descriptor, reference: Reference) -> None:
         """See `Target.tag`: one atomic replacement of the index, once all under `descriptor` is here.

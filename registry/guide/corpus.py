@@ -1,6 +1,6 @@
 """The training text: random conversations about qwenctl, built from facts.txt and frames.py.
 
-`Conversations(seed).draw()` returns one conversation as OpenAI-style messages with its tools. A question worded
+`Conversations(seed).draw()` returns one conversation as OpenAI-style messages with its tools. A question put
 like one of heldout.txt, whatever its case, its punctuation and the model it names, is never drawn.
 """
 

@@ -49,7 +49,7 @@ class GreedyModel:
     """A GGUF file in llama.cpp, always choosing the likeliest token."""
 
     def __init__(self, path: Path) -> None:
-        self.llama = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=1, verbose=False)
+        self.llama = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False)
         self.tokens = 0
         self.seconds = 0.0
 

@@ -27,7 +27,9 @@ def check_parity(checkpoint: Path, tokenizer_path: Path, gguf_path: Path) -> Non
         AssertionError: token ids differ, a text does not come back, or too few choices agree.
     """
     tokenizer, model = load_tokenizer(tokenizer_path), load(checkpoint)
-    llama = llama_cpp.Llama(str(gguf_path), n_ctx=2048, n_threads=1, logits_all=True, verbose=False)
+    llama = llama_cpp.Llama(
+        str(gguf_path), n_ctx=2048, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False
+    )
     same = total = 0
     largest = 0.0
     for text in [ANY_TEXT, *texts(SEED, CONVERSATIONS)]:

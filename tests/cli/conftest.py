@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,11 @@ def store_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def qwenctl(capsys: pytest.CaptureFixture[str], store_path: Path) -> Command:
-    """Runs a command in this process, without a terminal."""
+def qwenctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store_path: Path) -> Command:
+    """Runs a command in this process, without a terminal; `piped` is what stdin has."""
 
-    def run(*arguments: str) -> Outcome:
+    def run(*arguments: str, piped: str = "") -> Outcome:
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(piped.encode())))
         capsys.readouterr()
         status = main(arguments)
         shown = capsys.readouterr()

@@ -10,7 +10,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from qwenctl.errors import AccessDenied, DigestMismatch, DiskFull, IntegrityError, QwenctlError, SizeMismatch
+from qwenctl.errors import (
+    AccessDenied,
+    Conflict,
+    DigestMismatch,
+    DiskFull,
+    IntegrityError,
+    QwenctlError,
+    SizeMismatch,
+)
 from qwenctl.oci.descriptor import OCI_MANIFEST, Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import build_manifest
@@ -215,6 +223,77 @@ def test_the_waiting_writer_takes_over(store: Store) -> None:
     second.join(30)
     assert content.offsets == [9]
     assert store.exists(DESCRIPTOR)
+
+
+class PublishesFirst(Disk):
+    """A disk on which another process publishes the blob just before our partial file is made."""
+
+    def make_directory(self, path: Path) -> Path:
+        """Let the other process run, once."""
+        if path.name == "ingest" and not path.exists():
+            push_bytes(Store.open(path.parent), RAW)
+        return super().make_directory(path)
+
+
+def test_a_blob_that_comes_while_we_reserve_is_found(tmp_path: Path) -> None:
+    """Published between our first look and our reservation, the blob is not asked for again."""
+    Store.open(tmp_path)
+    store = Store.open(tmp_path, disk=PublishesFirst())
+    store.push(DESCRIPTOR, untouchable)
+    assert not list(store.layout.ingests.iterdir())
+
+
+def test_what_was_not_proved_gets_no_name(store: Store) -> None:
+    """When another program puts a file in the place of ours, that one is not published."""
+    path = partial_path(store.layout, DESCRIPTOR)
+
+    def displacing(offset: int) -> Reader:
+        path.unlink()
+        path.write_bytes(RAW[::-1])
+        return content_of(RAW)(offset)
+
+    with pytest.raises(Conflict, match="replaced"):
+        store.push(DESCRIPTOR, displacing)
+    assert not blobs(store)
+    push_bytes(store, RAW)
+    prove(store)
+
+
+def test_files_are_adopted(store: Store) -> None:
+    """A file becomes the blob without being copied, read-only, and takes the place of a partial one."""
+    interrupt(store, RAW[:9])
+    path = store.layout.ingests / "upload-1"
+    path.write_bytes(RAW)
+    inode = path.stat().st_ino
+    store.adopt(DESCRIPTOR, path)
+    assert store.blob_path(DESCRIPTOR).stat().st_ino == inode
+    assert store.blob_path(DESCRIPTOR).stat().st_mode & 0o777 == 0o444
+    assert not list(store.layout.ingests.iterdir())
+    prove(store)
+
+
+def test_a_file_that_is_there_already_is_dropped(store: Store) -> None:
+    """Adopting what the store has removes the file."""
+    push_bytes(store, RAW)
+    path = store.layout.ingests / "upload-1"
+    path.write_bytes(RAW)
+    store.adopt(DESCRIPTOR, path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(RAW[::-1], DigestMismatch), (RAW[1:], SizeMismatch), (RAW + b"x", SizeMismatch)]
+)
+def test_wrong_files_are_not_adopted(store: Store, content: bytes, kind: type[QwenctlError]) -> None:
+    """A file that is not the content stays where it is, and nothing is visible."""
+    path = store.layout.disk.make_directory(store.layout.ingests) / "upload-1"
+    path.write_bytes(content)
+    with pytest.raises(kind):
+        store.adopt(DESCRIPTOR, path)
+    assert list(store.layout.ingests.iterdir()) == [path]
+    assert not blobs(store)
+    with pytest.raises(AccessDenied, match="upload-2"):
+        store.adopt(DESCRIPTOR, path.with_name("upload-2"))
 
 
 class RecordingDisk(Disk):
