@@ -39,7 +39,7 @@ def main() -> None:
             for name, arguments in COMMANDS.items():
                 times[name].append(cpu_milliseconds(arguments, environ))
     floor = statistics.median(times["python -c pass"])
-    print(f"{'COMMAND':18}  {'MEDIAN':>8}  {'BEST':>8}  {'× PYTHON':>8}")
+    print(f"{'COMMAND':18}  {'MEDIAN':>8}  {'BEST':>8}  {'x PYTHON':>8}")
     for name, values in times.items():
         median = statistics.median(values)
         print(f"{name:18}  {median:5.0f} ms  {min(values):5.0f} ms  {median / floor:8.1f}")

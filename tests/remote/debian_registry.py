@@ -25,7 +25,9 @@ def debian_registry(directory: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     config = directory / "config.yml"
     config.write_text(_CONFIG.format(root=directory / "registry", port=port))
-    child = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_until_open(port)
         yield f"127.0.0.1:{port}"
