@@ -125,9 +125,15 @@ class RemoteError(QwenctlError):
 
 
 class Unreachable(RemoteError):
-    """No connection, no answer in time, or a connection that broke off too often."""
+    """No connection could be made, or nothing answers there."""
 
     code = "unreachable"
+
+
+class ConnectionBroken(Unreachable):
+    """A connection that had been made failed: worth another try, and tried several times."""
+
+    code = "connection_broken"
 
 
 class Unauthorized(RemoteError):

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
-from qwenctl.errors import QwenctlError, RateLimited, RegistryFailure, Unauthorized
+from qwenctl.errors import ConnectionBroken, QwenctlError, RateLimited, RegistryFailure, Unauthorized
 from qwenctl.oci.protocol import parse_errors
 from qwenctl.oci.reference import DOCKER_HUB
 from qwenctl.remote.auth import Answer, TokenCache, token_flow
 from qwenctl.remote.challenge import best_challenge
 from qwenctl.remote.credentials import Credential
 from qwenctl.remote.retry import RETRIED_STATUSES, RetryPolicy
-from qwenctl.remote.transport import Broken, Request, Response, Transport, is_loopback, origin
+from qwenctl.remote.transport import Request, Response, Transport, is_loopback, origin
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT: Final = 5
@@ -86,7 +86,7 @@ class Client:
             attempt += 1
             try:
                 response = self._send_once(request, scopes)
-            except Broken:
+            except ConnectionBroken:
                 if request.method not in _SAFE or attempt > 1:
                     raise
                 continue  # a kept connection that the server had closed meanwhile

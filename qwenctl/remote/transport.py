@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from qwenctl import __version__
-from qwenctl.errors import RemoteError, Unreachable
+from qwenctl.errors import ConnectionBroken, RemoteError, Unreachable
 from qwenctl.oci.target import PIECE, Reader
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ class Request:
     headers: Headers = field(default_factory=dict)
     body: Body | None = None
     length: int = 0
-
-
-class Broken(Unreachable):
-    """A connection that had been made and then failed: worth another try, unlike one that cannot be made."""
 
 
 class Response:
@@ -154,12 +150,12 @@ def translate(error: Exception, url: str) -> RemoteError:
             hint="check the address, the network and HTTPS_PROXY",
         )
     if isinstance(error, httpx.TimeoutException):
-        return Broken(f"{where} stopped answering", hint="try again; what was received is kept")
+        return ConnectionBroken(f"{where} stopped answering", hint="try again; what was received is kept")
     if isinstance(error, httpx.ProxyError):
         return Unreachable(f"the proxy refused the way to {where}: {error}", hint="check HTTPS_PROXY")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return Unreachable(f"`{url.partition('?')[0]}` is not an address that can be used")
-    return Broken(
+    return ConnectionBroken(
         f"the connection to {where} broke: {error or type(error).__name__}",
         hint="try again; what was received is kept",
     )
