@@ -12,7 +12,8 @@ QwenctlError                          1   bug (only as a fallback; raise a subcl
 │   ├── BlobUnknown                   3   the content of a descriptor is absent
 │   └── FileMissing                   3   a path the user named does not exist
 ├── RemoteError                       4
-│   ├── Unreachable                   4   no connection, no answer, broken off
+│   ├── Unreachable                   4   no connection, no answer
+│   │   └── ConnectionBroken          4   a connection that was made and then failed
 │   ├── Unauthorized                  4   401 or 403 after the credentials were tried
 │   ├── RateLimited                   4   429 after the retries
 │   └── RegistryFailure               4   an answer that the protocol does not allow
