@@ -51,12 +51,16 @@ class Response:
         self._response = response
         self._pieces: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
+        self._broken: Exception | None = None
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """See `Reader`. Raises: Unreachable when the connection breaks."""
+        """See `Reader`. What came before the connection broke is given first, the error after that.
+
+        Raises: ConnectionBroken.
+        """
         filled = 0
         while filled < len(buffer):
-            if not self._rest and not self._next():
+            if not self._rest and not self._next(raising=not filled):
                 break
             count = min(len(self._rest), len(buffer) - filled)
             buffer[filled : filled + count] = self._rest[:count]
@@ -85,15 +89,21 @@ class Response:
     ) -> None:
         self.close()
 
-    def _next(self) -> bool:
+    def _next(self, *, raising: bool) -> bool:
+        """Whether there is another piece; an error waits until it may be raised."""
         if self._pieces is None:
-            self._pieces = self._response.iter_raw(PIECE)
-        try:
-            piece = next(self._pieces, b"")
-        except _library_errors() as error:
-            raise translate(error, self.url) from error
-        self._rest = memoryview(piece)
-        return bool(piece)
+            self._pieces = self._response.iter_raw()
+        if self._broken is None:
+            try:
+                piece = next(self._pieces, b"")
+            except _library_errors() as error:
+                self._broken = error
+            else:
+                self._rest = memoryview(piece)
+                return bool(piece)
+        if raising:
+            raise translate(self._broken, self.url) from self._broken
+        return False
 
 
 class Transport:
