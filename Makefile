@@ -4,11 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 MODEL  ?= guide
+LATEST := Q8_0
 
-# Of llama.cpp only the library itself is built: no tools, no server, no image support, no TLS.
-# To build for a GPU:  make install CMAKE_ARGS=-DGGML_CUDA=on   (or -DGGML_VULKAN=on, -DGGML_HIP=on …)
-LLAMA_OPTIONS := -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
-export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# To build llama.cpp for a GPU:  make install CMAKE_ARGS=-DGGML_CUDA=on   (or -DGGML_VULKAN=on, -DGGML_HIP=on …)
+export CMAKE_ARGS
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format bench model clean
@@ -38,13 +37,15 @@ bench: $(VENV)/ready-dev  ## benchmarks, each with its ratios
 install: $(VENV)/ready  ## set up only
 
 model: $(VENV)/ready-dev  ## train the guide model again (needs PyTorch, under an hour on two cores)
-	@sh registry/guide/make.sh $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --requirement registry/guide/requirements.txt >&2
+	@$(BIN)/python registry/guide/make_model.py build/guide
+	@$(BIN)/python registry/guide/pack.py build/guide $(LATEST)
 
 clean:  ## remove what was built here; models in the store stay
 	rm -rf $(VENV) build dist
 
 $(VENV)/ready: pyproject.toml
-	@$(PYTHON) scripts/install.py $(VENV) "$(LLAMA_OPTIONS)"
+	@$(PYTHON) scripts/install.py $(VENV)
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready

@@ -1,6 +1,8 @@
 """Makes the virtual environment and installs qwenctl into it, showing that the long step moves.
 
-    install.py VENV CMAKE_OPTIONS
+    install.py VENV
+
+`CMAKE_ARGS` in the environment goes to llama.cpp's build, after our own options: `-DGGML_CUDA=on`, say.
 
 Only the standard library, and no import of qwenctl: nothing is installed yet when this runs. The log
 of the build stays in VENV/install.log; all output goes to stderr.
@@ -8,6 +10,7 @@ of the build stays in VENV/install.log; all output goes to stderr.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -16,6 +19,12 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of llama.cpp only the library is built: no image support, no TLS, no code for its programs.
+OPTIONS = (
+    "-DLLAVA_BUILD=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={ROOT / 'scripts' / 'llama.cmake'}",
+)
 STEP = re.compile(rb"\[(\d+)/(\d+)\]")
 TICK_SECONDS = 10.0  # between progress lines when nobody watches a terminal
 
@@ -64,7 +73,7 @@ def failed(step: str, log: Path) -> int:
     return 1
 
 
-def main(target: Path, cmake_options: str) -> int:
+def main(target: Path) -> int:
     """Install everything; the exit status."""
     if sys.version_info < (3, 11):  # noqa: UP036 - the person may have called an old interpreter
         say(f"error: Python 3.11 or later is needed, this is {sys.version.split()[0]}")
@@ -72,11 +81,17 @@ def main(target: Path, cmake_options: str) -> int:
     begun = time.monotonic()
     python, log = target / "bin" / "python", target / "install.log"
     environ = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1")
-    environ["CMAKE_ARGS"] = f"{cmake_options} {os.environ.get('CMAKE_ARGS', '')}".strip()
+    environ["CMAKE_ARGS"] = f"{shlex.join(OPTIONS)} {os.environ.get('CMAKE_ARGS', '')}".strip()
+    environ.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 2))
     pip = [str(python), "-m", "pip", "install"]
     if not python.exists():
         say(f"setting up {target.name}: a virtual environment of its own, nothing else is touched")
-        venv.create(target, with_pip=True)
+        try:
+            venv.create(target, with_pip=True)
+        except subprocess.CalledProcessError:
+            say("error: this Python cannot make virtual environments with pip in them")
+            say("hint: on Debian and Ubuntu: apt-get install python3-venv")
+            return 1
     log.write_bytes(b"")
     say("setting up: pip, then llama.cpp from source (two to six minutes, once)")
     if run([*pip, "--quiet", "--upgrade", "pip"], log, environ):
@@ -91,4 +106,4 @@ def main(target: Path, cmake_options: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -58,6 +58,7 @@ def _add_description(writer: gguf.GGUFWriter, model: Guide) -> None:
     writer.add_license("apache-2.0")
     writer.add_languages(["en"])
     writer.add_tags(["qwenctl", "text-generation"])
+    writer.add_sampling_temp(0.0)  # it knows one right answer to each question
 
 
 def _add_shape(writer: gguf.GGUFWriter, model: Guide) -> None:
