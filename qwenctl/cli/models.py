@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import Found, find
 from qwenctl.flows.views import open_artifact
@@ -24,8 +25,14 @@ class StoreModels:
         return self._open(find(name, self._store, self._catalog, self._settings.registry))
 
     def models(self) -> Sequence[FoundModel]:
-        """See `ModelSource.models`."""
-        return [self._open(Found(reference, root)) for reference, root in self._store.tags()]
+        """See `ModelSource.models`; what is damaged or has no GGUF weights is left out."""
+        found = []
+        for reference, root in self._store.tags():
+            try:
+                found.append(self._open(Found(reference, root)))
+            except (BlobUnknown, IntegrityError, LoadFailed):
+                continue
+        return found
 
     def _open(self, found: Found) -> FoundModel:
         model = open_artifact(found, self._store)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import llama_cpp
 
+# llama.cpp keeps the pointer for the rest of the process: the callback must never be collected.
+_SILENT = llama_cpp.llama_log_callback(lambda _level, _text, _user: None)
+
 VARIANTS = {
     "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
@@ -33,8 +36,7 @@ def quantize(source: Path, target: Path, variant: str) -> None:
 def quantize_all(source: Path) -> list[Path]:
     """Write every variant beside `NAME-F16.gguf`; return their paths."""
     llama_cpp.llama_backend_init()
-    silent = llama_cpp.llama_log_callback(lambda _level, _text, _user: None)
-    llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
     paths = []
     for variant in VARIANTS:
         paths.append(source.with_name(source.name.replace("F16", variant)))
