@@ -4,7 +4,6 @@ Source: distribution-spec v1.1.1, "Pulling blobs", "Pushing blobs", "Deleting Bl
 """
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import BinaryIO, Final, cast, get_args
 
 from starlette.concurrency import run_in_threadpool
@@ -131,8 +130,7 @@ class Blobs:
         placed = self._shelf.blob(source or "", digest)
         if placed is None:
             return False
-        if placed.store is not self._shelf.store:
-            self._shelf.store.push(placed.descriptor, partial(placed.store.fetch, placed.descriptor))
+        self._shelf.bring((placed.descriptor,))
         self._shelf.unhide(name, digest)
         return True
 

@@ -94,7 +94,7 @@ class Manifests:
             raise Refusal(400, ErrorCode.DIGEST_INVALID, f"the manifest is `{digest}`, not `{pinned}`")
         document = _parse(raw, kind)
         descriptor = Descriptor(document.media_type, digest, len(raw))
-        self._keep(name, descriptor, raw, tags, link=pinned is not None)
+        self._keep(name, descriptor, document, tags, link=pinned is not None)
         headers = {"Location": manifest_path(name, str(digest)), CONTENT_DIGEST: str(digest)}
         if document.subject is not None:
             headers[SUBJECT] = str(document.subject.digest)
@@ -102,12 +102,15 @@ class Manifests:
             headers[_TAG_HEADER] = ", ".join(tags)
         return Response(status_code=201, headers=headers)
 
-    def _keep(self, name: str, descriptor: Descriptor, raw: bytes, tags: list[str], *, link: bool) -> None:
+    def _keep(
+        self, name: str, descriptor: Descriptor, document: Document, tags: list[str], *, link: bool
+    ) -> None:
         """Store and name a manifest. What a tag named before stays, by its digest."""
         store = self._shelf.store
         try:
-            with store.protect([descriptor]):
-                store.push(descriptor, content_of(raw))
+            with store.protect([descriptor, *document.successors]):
+                self._shelf.bring(document.successors)
+                store.push(descriptor, content_of(document.raw))
                 if link:
                     store.link(descriptor, self._shelf.home(name))
                 for tag in tags:

@@ -1,7 +1,10 @@
 """The application behind a socket on loopback, until it is told to stop."""
 
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -13,6 +16,7 @@ from qwenctl.store.store import Store
 
 LOOPBACK: Final = "127.0.0.1"
 _DRAIN_SECONDS: Final = 5
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 Ready = Callable[[str], None]
 """Called once with `host:port`, when requests are answered."""
@@ -53,6 +57,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, listener: socket.socket, on_ready: Ready) -> None:
         super().__init__(config)
         self._listener, self._on_ready = listener, on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the server in order, and that is all: they are not raised again."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _ENDING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

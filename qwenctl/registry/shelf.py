@@ -8,8 +8,9 @@ here for every repository. A blob that is deleted in one repository while models
 hidden there, for as long as the server runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 from qwenctl.errors import BlobUnknown, Conflict, IntegrityError
@@ -111,6 +112,13 @@ class Shelf:
             except BlobUnknown:
                 continue
         return None
+
+    def bring(self, descriptors: Iterable[Descriptor]) -> None:
+        """Take content that only the stores behind have into the first: a model pushed there needs it."""
+        for item in descriptors:
+            for store in self._stores[1:]:
+                if not self.store.exists(item) and store.exists(item):
+                    self.store.push(item, partial(store.fetch, item))
 
     def delete_blob(self, repository: str, digest: Digest) -> bool:
         """Take a blob out of a repository; whether it was there. Its file goes when nothing needs it."""

@@ -1,6 +1,7 @@
 """A registry over an empty store, and an HTTP client without opinions."""
 
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import httpx
@@ -10,14 +11,25 @@ from qwenctl.oci.descriptor import OCI_MANIFEST, Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import Manifest, build_manifest
 from qwenctl.registry.app import RegistryApp
+from qwenctl.store.disk import Disk
 from qwenctl.store.store import Store
 from tests.registry.running import Switch, running_app
+
+
+class HastyDisk(Disk):
+    """Leaves durability to the operating system: what a crash would lose is not asked here."""
+
+    def sync(self, file: FileIO) -> None:
+        """Nothing."""
+
+    def sync_directory(self, path: Path) -> None:
+        """Nothing."""
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """The store behind the registry."""
-    return Store.open(tmp_path / "store")
+    return Store.open(tmp_path / "store", disk=HastyDisk())
 
 
 @pytest.fixture(scope="session")
