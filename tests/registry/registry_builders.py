@@ -42,7 +42,9 @@ class Content:
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": self.blob(json.dumps({"author": seed}).encode(), CONFIG),
-            "layers": [self.blob(f"{seed}{n}".encode(), LAYER) for n in range(2)] if layers is None else layers,
+            "layers": [self.blob(f"{seed}{n}".encode(), LAYER) for n in range(2)]
+            if layers is None
+            else layers,
         }
         return self.manifest(document | more, tag)
 
@@ -133,7 +135,11 @@ def _artifacts_with_subject() -> Content:
     content.image("plain", subject=subject)
     for n in range(2):
         content.artifact(
-            f"layer {n}", f"tagged-{n}", f"{EXAMPLE}.{n}", subject=subject, annotations={"hello": f"there {n}"}
+            f"layer {n}",
+            f"tagged-{n}",
+            f"{EXAMPLE}.{n}",
+            subject=subject,
+            annotations={"hello": f"there {n}"},
         )
     return content
 
@@ -156,7 +162,9 @@ def _missing_subject() -> Content:
 
 def _data_field() -> Content:
     content = Content()
-    content.image("data", "data-field", config=content.inline(b"{}", CONFIG), layers=[content.inline(b"x", LAYER)])
+    content.image(
+        "data", "data-field", config=content.inline(b"{}", CONFIG), layers=[content.inline(b"x", LAYER)]
+    )
     return content
 
 
