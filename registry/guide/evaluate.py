@@ -17,7 +17,7 @@ import frames
 import llama_cpp
 from cases import GROUPS, Case
 from grammar import load_intents
-from heldout import HeldOut, held_out_questions
+from heldout import AFTERWARDS_PATH, HELDOUT_PATH, HeldOut, held_out_questions
 from rendering import Message, Tool, render
 
 BAR = 0.90
@@ -82,7 +82,8 @@ def held_out_score(model: GreedyModel, split: str) -> Score:
     """Ask every question of a split."""
     answers = {intent.name: intent.answer for intent in load_intents()} | {"ood": frames.UNKNOWN}
     score = Score()
-    for item in held_out_questions():
+    path = AFTERWARDS_PATH if split == "after" else HELDOUT_PATH
+    for item in held_out_questions(path):
         if item.split == split:
             wanted = wanted_answers(item, answers)
             answer = model.answer([{"role": "user", "content": item.question}])
@@ -120,7 +121,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--split", choices=["dev", "test"], default="test")
+    parser.add_argument("--split", choices=["dev", "test", "after"], default="test")
     parser.add_argument("--verbose", action="store_true", help="print the wrong answers")
     arguments = parser.parse_args()
     results = [evaluate(path, split=arguments.split, verbose=arguments.verbose) for path in arguments.models]

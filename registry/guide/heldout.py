@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 HELDOUT_PATH = Path(__file__).parent / "heldout.txt"
+AFTERWARDS_PATH = Path(__file__).parent / "afterwards.txt"
 
 _NOT_WORDS = re.compile(r"[^\w:@/.-]+")
 
