@@ -36,7 +36,7 @@ class Content:
         """Adds a blob that its descriptor repeats in `data`."""
         return self.blob(raw, media_type, data=base64.b64encode(raw).decode())
 
-    def image(self, seed: str = "", tag: str = "", layers: list[Json] | None = None, **more: object) -> Json:
+    def image(self, seed: str = "", tag: str = "", layers: list[Json] | None = None, **more: Any) -> Json:
         """Adds an image manifest with a config and two layers of its own; its descriptor."""
         document = {
             "schemaVersion": 2,
@@ -48,13 +48,13 @@ class Content:
         }
         return self.manifest(document | more, tag)
 
-    def artifact(self, seed: str = "", tag: str = "", kind: str = EXAMPLE, **more: object) -> Json:
+    def artifact(self, seed: str = "", tag: str = "", kind: str = EXAMPLE, **more: Any) -> Json:
         """Adds an artifact: the empty config, one layer; its descriptor."""
         layer = self.blob(seed.encode() or b"{}", kind if seed else OCI_EMPTY)
         empty = self.blob(b"{}", OCI_EMPTY)
         return self.image(tag=tag, config=empty, layers=[layer], artifactType=kind, **more)
 
-    def index(self, *manifests: Json, tag: str = "", **more: object) -> Json:
+    def index(self, *manifests: Json, tag: str = "", **more: Any) -> Json:
         """Adds an index; its descriptor."""
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(manifests)}
         return self.manifest(document | more, tag)
@@ -185,7 +185,8 @@ def _nondistributable() -> Content:
 
 def _custom_fields() -> Content:
     content = Content()
-    content.index(content.image("one", **{"org.example": [1, {}]}), tag="custom-fields", other={"a": None})
+    custom: dict[str, Any] = {"org.example": [1, {}]}
+    content.index(content.image("one", **custom), tag="custom-fields", other={"a": None})
     return content
 
 
