@@ -1,6 +1,6 @@
 """What the doors ask of whoever runs the models."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from qwenctl.runtime.engine import Request
@@ -27,6 +27,11 @@ class ServedModel(Protocol):
     @property
     def created_seconds(self) -> int:
         """When it was made, in seconds since 1970; 0 where unknown."""
+        ...
+
+    @property
+    def sampling(self) -> Mapping[str, float]:
+        """What its maker suggests, by the names of `Sampling`; empty where nothing is suggested."""
         ...
 
 

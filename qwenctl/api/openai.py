@@ -59,7 +59,8 @@ def routes(host: ModelHost) -> list[BaseRoute]:
     async def chat_completions(request: Request) -> Response:
         call = await read_as(request, ChatCompletionCall)
         keep_alive = keep_alive_seconds(call.keep_alive)
-        events = host.generate(call.model, call.request(), keep_alive_seconds=keep_alive)
+        request_ = call.request((await host.find(call.model)).sampling)
+        events = host.generate(call.model, request_, keep_alive_seconds=keep_alive)
         answer = _Answer(call.model)
         if not call.stream:
             return json_response(await unless_disconnected(request, answer.whole(events)))

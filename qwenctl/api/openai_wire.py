@@ -7,6 +7,8 @@ Source: OpenAI API reference, "Chat" and "Models"; `top_k`, `min_p`, `repeat_pen
 names them, `chat_template_kwargs` and `enable_thinking` as vLLM and Qwen's documents do.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -103,8 +105,11 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a stream ends with a chunk that counts the tokens."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
-    def request(self) -> ChatRequest:
-        """What the engine is asked. Raises: InvalidRequest for what we cannot do, or values out of range."""
+    def request(self, suggested: Mapping[str, float] = MappingProxyType({})) -> ChatRequest:
+        """What the engine is asked; `suggested` sampling is the model's, for what the call leaves open.
+
+        Raises: InvalidRequest for what we cannot do, or values out of range.
+        """
         self._refuse_what_is_missing()
         options = dict(self.chat_template_kwargs or {})
         if self.enable_thinking is not None:
@@ -116,14 +121,16 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
             tools=self.tools or (),
             tool_choice=_tool_choice(self.tool_choice),
             template_options=options,
-            sampling=self._sampling(),
+            sampling=self._sampling(suggested),
             max_tokens=limit,
             stop=stop,
         )
 
-    def _sampling(self) -> Sampling:
+    def _sampling(self, suggested: Mapping[str, float]) -> Sampling:
         values = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
-        given = {name: value for name, value in values.items() if value is not None}
+        given: dict[str, Any] = dict(suggested) | {
+            name: value for name, value in values.items() if value is not None
+        }
         if self.seed is not None:
             # The API allows any integer; llama.cpp has 32 bits, and the last value means "random" to it.
             given["seed"] = self.seed % RANDOM_SEED

@@ -6,7 +6,7 @@ from datetime import datetime
 from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import Found, find
-from qwenctl.flows.views import open_artifact
+from qwenctl.flows.views import open_artifact, suggested_sampling
 from qwenctl.runner.models import FoundModel
 from qwenctl.settings import Settings
 from qwenctl.store.store import Store
@@ -43,6 +43,7 @@ class StoreModels:
             context_length=None,
             chat_template=model.chat_template,
             created_seconds=_seconds(model.artifact.config.created),
+            sampling=suggested_sampling(model.artifact.config),
         )
 
 

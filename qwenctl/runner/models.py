@@ -1,7 +1,7 @@
 """Where the runner's models come from: a role that the program's outermost layer fills from the store."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ class FoundModel:
 
     `id` is the digest of its manifest: two names of one content share a worker. `context_length` and
     `chat_template` are the artifact's own wishes; None leaves them to the GGUF file. `created_seconds`
-    is counted from 1970, 0 where unknown.
+    is counted from 1970, 0 where unknown. `sampling` is what the model's maker suggests.
     """
 
     name: str
@@ -21,6 +21,7 @@ class FoundModel:
     context_length: int | None = None
     chat_template: str | None = None
     created_seconds: int = 0
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 class ModelSource(Protocol):

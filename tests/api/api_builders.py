@@ -3,9 +3,9 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -29,6 +29,7 @@ class Served:
     name: str
     id: str = "sha256:1"
     created_seconds: int = 1700000000
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 class ScriptedHost:
@@ -44,12 +45,13 @@ class ScriptedHost:
         self.error: Exception | None = None
         self.error_after = 0
         self.pause_seconds = 0.0
+        self.sampling: Mapping[str, float] = {}
         self.asked: list[tuple[Request, float | None]] = []
         self.closed = threading.Event()
 
     async def models(self) -> Sequence[Served]:
         """See `ModelHost`."""
-        return [Served("tiny"), Served("me/other:7B")]
+        return [Served("tiny", sampling=self.sampling), Served("me/other:7B")]
 
     async def find(self, name: str) -> Served:
         """See `ModelHost`."""

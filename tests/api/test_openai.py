@@ -110,6 +110,13 @@ class TestWhole:
         assert post(client, call(keep_alive=keep_alive)).status_code == 200
         assert host.asked[-1][1] == seconds
 
+    def test_the_models_own_sampling(self, client: httpx.Client, host: ScriptedHost) -> None:
+        """What the call leaves open is as the model's maker suggests; what it says counts."""
+        host.sampling = {"temperature": 0.0, "top_k": 7}
+        post(client, call(top_k=5))
+        request, _ = host.asked[-1]
+        assert (request.sampling.temperature, request.sampling.top_k) == (0.0, 5)
+
     def test_unknown_fields_are_ignored(self, client: httpx.Client, host: ScriptedHost) -> None:
         """Clients send fields that we do not know; that is no reason to fail."""
         assert post(client, call(user="me", store=False, metadata={"a": 1})).status_code == 200
