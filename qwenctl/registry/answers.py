@@ -1,7 +1,9 @@
 """Answers that every end-point shares: refusals with the specification's codes, lists in pages."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -11,7 +13,8 @@ from qwenctl.errors import InvalidDigest
 from qwenctl.oci.digest import Digest
 from qwenctl.oci.protocol import ApiError, ErrorCode, render_errors
 
-_JSON = "application/json"
+_JSON: Final = "application/json"
+_COUNT: Final = re.compile("[0-9]{1,18}")
 
 
 class Refusal(Exception):
@@ -52,11 +55,11 @@ def page(request: Request, items: Sequence[str], key: str, rest: Mapping[str, st
     shown = [item for item in items if item > last]
     headers = {}
     if limit is not None:
-        if not limit.isdecimal():
-            raise Refusal(400, ErrorCode.UNSUPPORTED, f"`n={limit}` is not a number")
+        if not _COUNT.fullmatch(limit):
+            raise Refusal(400, ErrorCode.UNSUPPORTED, f"`n={limit[:50]}` is not a number that we take")
         count = int(limit)
         if 0 < count < len(shown):
-            next_page = f"{request.url.path}?n={count}&last={quote(shown[count - 1])}"
+            next_page = f"{request.scope['path']}?n={count}&last={quote(shown[count - 1])}"
             headers["Link"] = f'<{next_page}>; rel="next"'
         shown = shown[:count]
     return json_response({**rest, key: shown}, headers)

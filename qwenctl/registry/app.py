@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
-from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -68,10 +67,12 @@ class RegistryApp:
         if self._authorize and not self._authorize(request.headers.get("authorization")):
             headers = {"WWW-Authenticate": 'Basic realm="qwenctl"'}
             raise Refusal(401, ErrorCode.UNAUTHORIZED, "a user and a password are needed", headers)
-        path = unquote(request.url.path)
+        path = str(request.scope["path"])  # the server has undone the escapes, once
         if path in ("/v2", "/v2/"):
+            _require_reading(request)
             return json_response({})
         if path == "/v2/_catalog":
+            _require_reading(request)
             return await run_in_threadpool(self._manifests.catalog, request)
         return await self._route(request, path)
 
@@ -80,6 +81,8 @@ class RegistryApp:
         if match is None or not is_repository(match["name"]):
             raise Refusal(404, ErrorCode.NAME_INVALID, f"nothing at `{path[:200]}`")
         name = match["name"]
+        if match["tags"] or match["referrers"]:
+            _require_reading(request)
         answer: Awaitable[Response]
         if match["upload"]:
             answer = self._blobs.session(request, name, match["upload"])
@@ -94,3 +97,8 @@ class RegistryApp:
         else:
             answer = self._blobs.start(request, name)
         return await answer
+
+
+def _require_reading(request: Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise Refusal(405, ErrorCode.UNSUPPORTED, f"`{request.method}` on a list")

@@ -3,8 +3,10 @@
 Source: distribution-spec v1.1.1, "Pulling blobs", "Pushing blobs", "Deleting Blobs"; RFC 9110 section 14.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import BinaryIO, Final, cast, get_args
+from io import FileIO
+from typing import Final, get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -60,17 +62,17 @@ class Blobs:
             digest = parse_digest(query["mount"])
             if await run_in_threadpool(self._mount, name, digest, query.get("from")):
                 return _created(name, digest)
-        algorithm = _algorithm(query.get("digest-algorithm", "sha256"))
+        _check_algorithm(query.get("digest-algorithm", "sha256"))
         whole = parse_digest(query["digest"]) if "digest" in query else None
-        upload = await run_in_threadpool(self._uploads.start, name, whole.algorithm if whole else algorithm)
+        upload = await run_in_threadpool(self._uploads.start, name)
         if whole is None:
             return _accepted(upload)
         try:
             await self._receive(request, upload)
-        except BaseException:
+            return await self._finish(name, upload, whole)
+        except BaseException:  # nobody knows its location
             self._uploads.drop(upload)
             raise
-        return await self._finish(name, upload, whole)
 
     async def session(self, request: Request, name: str, upload_id: str) -> Response:
         """GET, PATCH, PUT and DELETE of an upload session."""
@@ -101,26 +103,28 @@ class Blobs:
         size = int(length) if length is not None and length.isdecimal() else None
         if not fits(upload.offset, request.headers.get("content-range"), size):
             raise Refusal(416, ErrorCode.BLOB_UPLOAD_INVALID, "out of order", _session_headers(upload))
-        with upload.path.open("ab", buffering=0) as file:
+        with self._uploads.opened(upload) as file:
             try:
                 await self._append_all(request, upload, file)
             except ClientDisconnect as error:
                 raise Refusal(400, ErrorCode.BLOB_UPLOAD_INVALID, "the client went away") from error
 
-    async def _append_all(self, request: Request, upload: Upload, file: BinaryIO) -> None:
+    async def _append_all(self, request: Request, upload: Upload, file: FileIO) -> None:
         """Bytes in pieces of a MiB: one hop to a thread for many small reads of the socket."""
         waiting = bytearray()
-        async for chunk in request.stream():
-            waiting += chunk
-            if len(waiting) >= PIECE:
-                await run_in_threadpool(self._uploads.append, upload, file, bytes(waiting))
-                waiting.clear()
-        if waiting:
-            await run_in_threadpool(self._uploads.append, upload, file, bytes(waiting))
+        try:
+            async for chunk in request.stream():
+                waiting += chunk
+                if len(waiting) >= PIECE:
+                    piece, waiting = waiting, bytearray()
+                    await run_in_threadpool(self._uploads.append, upload, file, piece)
+        finally:  # what came before a break is kept
+            if waiting:
+                await run_in_threadpool(self._uploads.append, upload, file, waiting)
 
     async def _finish(self, name: str, upload: Upload, digest: Digest) -> Response:
         await run_in_threadpool(self._uploads.finish, upload, digest)
-        self._shelf.unhide(name, digest)
+        await run_in_threadpool(self._shelf.add_blob, name, digest)
         return _created(name, digest)
 
     def _mount(self, name: str, digest: Digest, source: str | None) -> bool:
@@ -131,7 +135,7 @@ class Blobs:
         if placed is None:
             return False
         self._shelf.bring((placed.descriptor,))
-        self._shelf.unhide(name, digest)
+        self._shelf.add_blob(name, digest)
         return True
 
 
@@ -166,16 +170,25 @@ def _wanted(request: Request, descriptor: Descriptor) -> ByteRange | None:
         raise Refusal(416, ErrorCode.SIZE_INVALID, "no such bytes", headers) from error
 
 
-async def _pieces(reader: Reader, length: int) -> AsyncIterator[memoryview]:
-    """`length` bytes in pieces of a MiB, read on a thread; the reader is closed also when the client goes."""
-    with reader:
-        while length > 0:
-            buffer = memoryview(bytearray(min(PIECE, length)))
-            count = await run_in_threadpool(reader.readinto, buffer)
-            if not count:
-                return
-            length -= count
-            yield buffer[:count]
+async def _pieces(reader: Reader, length: int) -> AsyncIterator[bytes]:
+    """`length` bytes in pieces of a MiB; a thread reads the next one while the last one is sent.
+
+    The reader is closed also when the client goes, but not before that thread has left it: the number of a
+    closed file may be another file's by then.
+    """
+    loop, buffer = asyncio.get_running_loop(), memoryview(bytearray(PIECE))
+
+    def read(wanted: int) -> bytes:
+        return bytes(buffer[: reader.readinto(buffer[:wanted])])
+
+    ahead = loop.run_in_executor(None, read, min(PIECE, length))
+    try:
+        while piece := await asyncio.shield(ahead):
+            length -= len(piece)
+            ahead = loop.run_in_executor(None, read, min(PIECE, length))
+            yield piece
+    finally:
+        ahead.add_done_callback(lambda _: reader.close())
 
 
 def _created(name: str, digest: Digest) -> Response:
@@ -191,8 +204,6 @@ def _session_headers(upload: Upload) -> dict[str, str]:
     return {"Location": upload.location, UPLOAD_ID: upload.id, "Range": upload.range}
 
 
-def _algorithm(text: str) -> Algorithm:
-    for known in get_args(Algorithm):
-        if text == known:
-            return cast(Algorithm, text)
-    raise Refusal(400, ErrorCode.DIGEST_INVALID, f"`{text}` is not an algorithm that we know")
+def _check_algorithm(text: str) -> None:
+    if text not in get_args(Algorithm):
+        raise Refusal(400, ErrorCode.DIGEST_INVALID, f"`{text[:200]}` is not an algorithm that we know")

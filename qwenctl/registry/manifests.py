@@ -56,11 +56,7 @@ class Manifests:
     def referrers(self, request: Request, name: str, digest_text: str) -> Response:
         """GET of the manifests whose subject is a digest; an empty index when there are none."""
         digest = parse_digest(digest_text)
-        found = [
-            _referrer(placed, document)
-            for placed, document in self._shelf.manifests(name)
-            if document.subject is not None and document.subject.digest == digest
-        ]
+        found = [_referrer(*pair) for pair in self._shelf.referrers(name, digest)]
         headers = {}
         wanted = request.query_params.get("artifactType")
         if wanted is not None:
@@ -118,6 +114,7 @@ class Manifests:
                     if before and before.store is store and before.descriptor.digest != descriptor.digest:
                         store.link(before.descriptor, self._shelf.home(name))
                     store.tag(descriptor, self._shelf.reference(name, tag))
+            self._shelf.add_manifest(name, descriptor.digest, document)
         except BlobUnknown as error:
             raise Refusal(404, ErrorCode.MANIFEST_BLOB_UNKNOWN, error.message) from error
 
@@ -147,9 +144,8 @@ def _parse(raw: bytes, kind: str | None) -> Document:
         raise Refusal(400, ErrorCode.MANIFEST_INVALID, error.message) from error
 
 
-def _referrer(placed: Placed, document: Document) -> dict[str, Any]:
+def _referrer(descriptor: Descriptor, document: Document) -> dict[str, Any]:
     """The descriptor in a list of referrers: with annotations, and a type for images that state none."""
-    descriptor = placed.descriptor
     row: dict[str, Any] = {
         "mediaType": document.media_type,
         "digest": str(descriptor.digest),

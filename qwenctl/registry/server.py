@@ -48,6 +48,7 @@ def make_server(app: ASGIApp, listener: socket.socket, on_ready: Ready) -> uvico
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level="error",  # clients that try TLS first are no news
         access_log=False,
         lifespan="off",
         ws="none",

@@ -3,12 +3,15 @@
 A repository `ai/qwen2.5` of the server is `docker.io/ai/qwen2.5` in the store, or the first of `registries`
 that has it; what is pushed goes under the first. Stores behind the first are only read.
 
-Content is shared by all repositories of a store: the server has one owner, so that a blob that is here is
-here for every repository. A blob that is deleted in one repository while models still need it is only
-hidden there, for as long as the server runs.
+Content is shared by all repositories of a store: the server has one owner, so a blob that is here is here
+for every repository. What is deleted in one repository while something else needs it, a model or a push
+under way in another repository, stays on disk and is hidden in the one. What is hidden, what is under way
+and which repositories are known though empty is kept in memory: after a restart a blob that models need
+shows again to who knows its digest, which with one owner takes nothing from anybody.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -44,8 +47,11 @@ class Shelf:
         self.store = store
         self._stores = (store,) if fallback is None else (store, fallback)
         self._registries = tuple(registries)
-        self._hidden: set[tuple[str, Digest]] = set()
-        self._documents: dict[Digest, Document] = {}
+        self._hidden_blobs: set[tuple[str, Digest]] = set()
+        self._hidden_manifests: set[tuple[str, Digest]] = set()
+        self._arrived: dict[Digest, set[str]] = {}  # blobs that no manifest refers to yet: who pushed them
+        self._known: set[str] = set()
+        self._subjects: dict[Digest, Digest | None] = {}
         self._lock = Lock()
 
     def reference(self, repository: str, tag: str) -> Reference:
@@ -61,9 +67,9 @@ class Shelf:
         return sorted({name for _, name, _ in self._rows()})
 
     def tags(self, repository: str) -> list[str] | None:
-        """The tags of a repository, sorted; None when there is no such repository."""
+        """The tags of a repository, sorted; None when there is no such repository, not even an empty one."""
         rows = [entry for _, name, entry in self._rows() if name == repository]
-        if not rows:
+        if not rows and repository not in self._known:
             return None
         return sorted({entry.reference.tag or "" for entry in rows if entry.reference is not None})
 
@@ -76,6 +82,8 @@ class Shelf:
 
     def manifest(self, repository: str, digest: Digest) -> Placed | None:
         """The manifest of this digest, when the repository has it: tagged, linked, or under an index."""
+        if (repository, digest) in self._hidden_manifests:
+            return None
         indexes = []
         for store, name, entry in self._rows():
             if name != repository:
@@ -90,21 +98,21 @@ class Shelf:
                     return Placed(item, index.store)
         return None
 
-    def manifests(self, repository: str) -> Iterator[tuple[Placed, Document]]:
-        """The tagged and linked manifests of a repository, parsed, each once; damaged ones left out."""
+    def referrers(self, repository: str, subject: Digest) -> Iterator[tuple[Descriptor, Document]]:
+        """The tagged and linked manifests with this subject, each once; damaged ones are left out."""
         seen: set[Digest] = set()
         for store, name, entry in self._rows():
-            digest = entry.descriptor.digest
-            if name != repository or digest in seen:
+            descriptor = entry.descriptor
+            if name != repository or descriptor.digest in seen:
                 continue
-            seen.add(digest)
-            document = self._document(store, entry.descriptor)
-            if document is not None:
-                yield Placed(entry.descriptor, store), document
+            seen.add(descriptor.digest)
+            with suppress(BlobUnknown, IntegrityError):
+                if self._subject(store, descriptor) == subject:
+                    yield descriptor, read_document(store, descriptor)
 
     def blob(self, repository: str, digest: Digest) -> Placed | None:
         """Content by digest; None when no store has it, or it is hidden in this repository."""
-        if (repository, digest) in self._hidden:
+        if (repository, digest) in self._hidden_blobs:
             return None
         for store in self._stores:
             try:
@@ -118,7 +126,9 @@ class Shelf:
         for item in descriptors:
             for store in self._stores[1:]:
                 if not self.store.exists(item) and store.exists(item):
-                    self.store.push(item, partial(store.fetch, item))
+                    for part in reversed(reach(store, (item,)).content):  # what is below goes first
+                        if store.exists(part):  # a layer that may not be passed on may be absent
+                            self.store.push(part, partial(store.fetch, part))
 
     def delete_blob(self, repository: str, digest: Digest) -> bool:
         """Take a blob out of a repository; whether it was there. Its file goes when nothing needs it."""
@@ -126,18 +136,34 @@ class Shelf:
         if placed is None:
             return False
         with self._lock:
-            try:
-                if placed.store is self.store:
+            self._hidden_blobs.add((repository, digest))
+            if placed.store is self.store and not self._leave(repository, digest):
+                with suppress(Conflict, BlobUnknown):
                     delete_blob(self.store, digest)
-            except (Conflict, BlobUnknown):
-                pass
-            self._hidden.add((repository, digest))
         return True
 
-    def unhide(self, repository: str, digest: Digest) -> None:
-        """A blob was pushed or mounted: the repository has it again."""
+    def add_blob(self, repository: str, digest: Digest) -> None:
+        """A blob was pushed or mounted: the repository has it, and a manifest of it is to be expected."""
         with self._lock:
-            self._hidden.discard((repository, digest))
+            self._hidden_blobs.discard((repository, digest))
+            self._arrived.setdefault(digest, set()).add(repository)
+            self._known.add(repository)
+
+    def add_manifest(self, repository: str, digest: Digest, document: Document) -> None:
+        """A manifest was pushed: from now on it is what keeps the content that it refers to."""
+        with self._lock:
+            self._hidden_manifests.discard((repository, digest))
+            for item in document.successors:
+                self._leave(repository, item.digest)
+            self._known.add(repository)
+
+    def _leave(self, repository: str, digest: Digest) -> bool:
+        """This repository no longer waits to use a blob; whether others do."""
+        waiting = self._arrived.get(digest, set())
+        waiting.discard(repository)
+        if not waiting:
+            self._arrived.pop(digest, None)
+        return bool(waiting)
 
     def delete_tag(self, repository: str, tag: str) -> bool:
         """Take a tag away, keeping its manifest by digest; whether it was there."""
@@ -152,16 +178,22 @@ class Shelf:
 
     def delete_manifest(self, repository: str, digest: Digest) -> bool:
         """Take a manifest out of a repository, with all its tags there; whether it was there."""
-        found = False
+        placed = self.manifest(repository, digest)
+        if placed is None or placed.store is not self.store:
+            return False
         for entry in self._own(repository):
             if entry.descriptor.digest != digest:
                 continue
-            found = True
             if entry.reference is not None:
                 self.store.untag(entry.reference)
             elif entry.repository is not None:
                 self.store.unlink(digest, entry.repository)
-        return found
+        left = self.manifest(repository, digest)
+        with self._lock:
+            self._known.add(repository)
+            if left is not None and left.store is self.store:  # an index lists it
+                self._hidden_manifests.add((repository, digest))
+        return True
 
     def _own(self, repository: str) -> list[Entry]:
         return [entry for store, name, entry in self._rows() if name == repository and store is self.store]
@@ -176,15 +208,12 @@ class Shelf:
                     if name is not None:
                         yield store, name, entry
 
-    def _document(self, store: Store, descriptor: Descriptor) -> Document | None:
-        known = self._documents.get(descriptor.digest)
-        if known is None:
-            try:
-                known = read_document(store, descriptor)
-            except (BlobUnknown, IntegrityError):
-                return None
-            self._documents[descriptor.digest] = known
-        return known
+    def _subject(self, store: Store, descriptor: Descriptor) -> Digest | None:
+        """The subject of a manifest; read once, for a digest never means anything else."""
+        if descriptor.digest not in self._subjects:
+            document = read_document(store, descriptor)
+            self._subjects[descriptor.digest] = document.subject.digest if document.subject else None
+        return self._subjects[descriptor.digest]
 
 
 def _repository(entry: Entry, registry: str) -> str | None:

@@ -1,27 +1,35 @@
-"""Upload sessions: bytes that arrive in order, hashed as they come, and become a blob at the end.
+"""Upload sessions: bytes that arrive in order and become a blob at the end.
 
 A session lives in memory and its bytes in the store's `ingest` directory; after a restart the session is
-unknown (404) and the client begins again. Sessions that nothing was sent to for a day are dropped.
+unknown (404) and the client begins again. Sessions that nothing was sent to for a day are dropped, and so
+are files that a killed server left: not younger ones, another server may be at work on the same store.
+
+The bytes are hashed once, when the session ends: the store proves what it takes in, whoever brings it.
 
 Source: distribution-spec v1.1.1, "Pushing a blob in chunks".
 """
 
-import hashlib
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import Final
 from uuid import uuid4
 
+from qwenctl.errors import DigestMismatch, SizeMismatch
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import Algorithm, Digest
+from qwenctl.oci.digest import Digest, Verifier
 from qwenctl.oci.protocol import ErrorCode, parse_chunk_range
+from qwenctl.oci.target import PIECE
 from qwenctl.registry.answers import Refusal
+from qwenctl.store.disk import translated
 from qwenctl.store.store import BYTES, Store
 
-STALE_SECONDS = 86_400.0
-_PREFIX = "upload-"
+STALE_SECONDS: Final = 86_400.0
+_PREFIX: Final = "upload-"
 
 
 @dataclass(slots=True)
@@ -31,7 +39,6 @@ class Upload:
     id: str
     repository: str
     path: Path
-    hash: "hashlib._Hash"
     offset: int = 0
     touched_seconds: float = 0.0
     lock: Lock = field(default_factory=Lock)
@@ -61,25 +68,23 @@ def fits(offset: int, content_range: str | None, length: int | None) -> bool:
 
 
 class Uploads:
-    """All sessions of a server. Any thread may call."""
+    """All sessions of a server. Any thread may call. `clock` gives seconds since the epoch."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._clock = clock
         self._sessions: dict[str, Upload] = {}
-        self._directory = store.layout.ingests
-        self._directory.mkdir(exist_ok=True)
-        for left in self._directory.glob(f"{_PREFIX}*"):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                left.unlink(missing_ok=True)
+        self._directory = store.layout.disk.make_directory(store.layout.ingests)
+        self._sweep()
 
-    def start(self, repository: str, algorithm: Algorithm) -> Upload:
-        """A new session whose bytes are hashed with `algorithm`."""
+    def start(self, repository: str) -> Upload:
+        """A new session, of which nothing has arrived."""
         self._drop_stale()
         name = str(uuid4())
         path = self._directory / f"{_PREFIX}{name}"
-        path.touch(0o600)
-        now = time.monotonic()
-        upload = Upload(name, repository, path, hashlib.new(algorithm), touched_seconds=now)
+        with translated(path):
+            path.touch(0o600)
+        upload = Upload(name, repository, path, touched_seconds=self._clock())
         self._sessions[name] = upload
         return upload
 
@@ -90,35 +95,57 @@ class Uploads:
             raise Refusal(404, ErrorCode.BLOB_UPLOAD_UNKNOWN, f"no upload `{name}`")
         return upload
 
-    def append(self, upload: Upload, file: BinaryIO, piece: bytes) -> None:
-        """Write the next bytes at the end of the session's file."""
-        file.write(piece)
-        upload.hash.update(piece)
+    @contextmanager
+    def opened(self, upload: Upload) -> Iterator[FileIO]:
+        """The session's file at the place of the next byte; what a failed write left after it is cut off."""
+        with translated(upload.path):
+            file = upload.path.open("r+b", buffering=0)
+        with file:
+            with translated(upload.path):
+                file.truncate(upload.offset)
+                file.seek(upload.offset)
+            yield file
+
+    def append(self, upload: Upload, file: FileIO, piece: bytes | bytearray) -> None:
+        """Write the next bytes of the session. Raises: DiskFull, AccessDenied; the session goes on."""
+        self._store.layout.disk.write(file, memoryview(piece))
         upload.offset += len(piece)
-        upload.touched_seconds = time.monotonic()
+        upload.touched_seconds = self._clock()
 
     def finish(self, upload: Upload, digest: Digest) -> None:
         """Make the session a blob. Raises: Refusal with 400 DIGEST_INVALID, and the session is gone."""
-        actual = self._digest(upload, digest.algorithm)
-        if actual != digest:
-            self.drop(upload)
-            raise Refusal(400, ErrorCode.DIGEST_INVALID, f"expected `{digest}`, got `{actual}`")
         descriptor = Descriptor(BYTES, digest, upload.offset)
+        try:
+            if self._store.exists(descriptor):  # then the store would not look at these bytes
+                _prove(upload.path, descriptor)
+            self._store.adopt(descriptor, upload.path)
+        except (DigestMismatch, SizeMismatch) as error:
+            self.drop(upload)
+            raise Refusal(400, ErrorCode.DIGEST_INVALID, error.message) from error
         self._sessions.pop(upload.id, None)
-        self._store.adopt(descriptor, upload.path)
 
     def drop(self, upload: Upload) -> None:
         """End a session and forget its bytes."""
         self._sessions.pop(upload.id, None)
-        upload.path.unlink(missing_ok=True)
-
-    def _digest(self, upload: Upload, algorithm: Algorithm) -> Digest:
-        if upload.hash.name == algorithm:
-            return Digest(algorithm, upload.hash.hexdigest())
-        with upload.path.open("rb") as file:
-            return Digest(algorithm, hashlib.file_digest(file, algorithm).hexdigest())
+        self._store.layout.disk.unlink(upload.path)
 
     def _drop_stale(self) -> None:
-        oldest = time.monotonic() - STALE_SECONDS
+        oldest = self._clock() - STALE_SECONDS
         for upload in [item for item in self._sessions.values() if item.touched_seconds < oldest]:
             self.drop(upload)
+
+    def _sweep(self) -> None:
+        oldest = self._clock() - STALE_SECONDS
+        with translated(self._directory):
+            for left in self._directory.glob(f"{_PREFIX}*"):
+                if left.stat().st_mtime < oldest:
+                    left.unlink(missing_ok=True)
+
+
+def _prove(path: Path, descriptor: Descriptor) -> None:
+    """Raises: DigestMismatch, SizeMismatch."""
+    verifier, buffer = Verifier(descriptor.digest, descriptor.size), memoryview(bytearray(PIECE))
+    with translated(path), path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            verifier.update(buffer[:count])
+    verifier.finish()

@@ -11,10 +11,11 @@ import pytest
 
 from qwenctl.oci.descriptor import OCI_INDEX
 from qwenctl.oci.digest import Digest
-from qwenctl.oci.manifest import Manifest
+from qwenctl.oci.manifest import Manifest, build_index
 from qwenctl.oci.reference import BUILT_IN, Reference
+from qwenctl.oci.target import content_of
 from qwenctl.store.store import Store
-from tests.builders import model
+from tests.builders import index_of, model
 from tests.registry.running import running_registry
 from tests.registry.test_pulling import ABSENT, error_code
 
@@ -59,7 +60,8 @@ class TestTags:
         """404 for an unknown repository, 400 for a number that is none."""
         assert error_code(http.get("/v2/no/such/tags/list")) == "NAME_UNKNOWN"
         push_manifest("a")
-        assert http.get("/v2/me/model/tags/list?n=x").status_code == 400
+        for number in ("x", "-1", "9" * 5000):
+            assert http.get("/v2/me/model/tags/list", params={"n": number}).status_code == 400
 
     def test_the_catalog(self, http: httpx.Client, push_manifest: PushManifest) -> None:
         """All repositories, sorted, in pages."""
@@ -168,6 +170,56 @@ class TestDeleting:
         assert http.get(f"/v2/me/model/blobs/{digest}").status_code == 404
         assert http.get(f"/v2/you/model/blobs/{digest}").status_code == 200
 
+    def test_the_last_manifest(self, http: httpx.Client, push_manifest: PushManifest) -> None:
+        """The repository is known as an empty one (the 1.1 program wants 200 for its tags)."""
+        manifest = push_manifest("v1")
+        for version in ("v1", str(manifest.descriptor.digest)):
+            assert http.delete(f"/v2/me/model/manifests/{version}").status_code == 202
+        answer = http.get("/v2/me/model/tags/list")
+        assert (answer.status_code, answer.json()["tags"]) == (200, [])
+
+    def test_a_manifest_under_an_index(
+        self, http: httpx.Client, store: Store, push_manifest: PushManifest
+    ) -> None:
+        """Gone until it is pushed again; its bytes stay, for the index needs them."""
+        child = push_manifest(None)
+        index = build_index((child.descriptor,))
+        path = f"/v2/me/model/manifests/{child.descriptor.digest}"
+        kind = {"Content-Type": OCI_INDEX}
+        http.put("/v2/me/model/manifests/all", content=index.raw, headers=kind).raise_for_status()
+        assert http.delete(path).status_code == 202
+        assert (http.get(path).status_code, http.delete(path).status_code) == (404, 404)
+        assert store.exists(child.descriptor)
+        push_manifest(None)
+        assert http.get(path).status_code == 200
+
+    def test_a_manifest_as_a_blob(self, http: httpx.Client, push_manifest: PushManifest) -> None:
+        """What is deleted as the one is not deleted as the other."""
+        digest = push_manifest("v1").descriptor.digest
+        http.delete(f"/v2/me/model/blobs/{digest}")
+        assert http.get(f"/v2/me/model/manifests/{digest}").status_code == 200
+
+    def test_a_blob_that_another_repository_is_about_to_use(
+        self, http: httpx.Client, store: Store, push_blob: Push
+    ) -> None:
+        """It stays for the manifest that comes next; with the last repository it goes from the disk."""
+        digest = push_blob(b"content", "me/model")
+        push_blob(b"content", "you/model")
+        assert http.delete(f"/v2/me/model/blobs/{digest}").status_code == 202
+        assert http.get(f"/v2/me/model/blobs/{digest}").status_code == 404
+        assert http.get(f"/v2/you/model/blobs/{digest}").status_code == 200
+        assert http.delete(f"/v2/you/model/blobs/{digest}").status_code == 202
+        assert not store.layout.blob(digest).exists()
+
+    def test_a_blob_whose_models_are_gone(
+        self, http: httpx.Client, store: Store, push_manifest: PushManifest
+    ) -> None:
+        """Nothing holds it any more, so its bytes go."""
+        manifest = push_manifest("v1")
+        http.delete(f"/v2/me/model/manifests/{manifest.descriptor.digest}")
+        http.delete(f"/v2/me/model/blobs/{manifest.layers[0].digest}")
+        assert not store.exists(manifest.layers[0])
+
     @pytest.mark.parametrize("path", ["manifests/absent", f"manifests/{ABSENT}", f"blobs/{ABSENT}"])
     def test_what_is_not_there(self, http: httpx.Client, path: str) -> None:
         """404."""
@@ -203,6 +255,22 @@ def test_a_second_store_is_read_behind_the_first(tmp_path: Path) -> None:
     assert len(back.tags()) == 1
 
 
+def test_an_index_over_lent_manifests_takes_all_below_them(tmp_path: Path) -> None:
+    """What is pushed to the first store is whole there, down to the layers."""
+    front, back = Store.open(tmp_path / "front"), Store.open(tmp_path / "back")
+    models = (model(1), model(2))
+    index = index_of(*models)
+    for made in models:
+        made.put(back)
+    back.push(index.descriptor, content_of(index.raw))
+    back.tag(index.descriptor, Reference(BUILT_IN, "guide", "all"))
+    with running_registry(front, back) as address, httpx.Client(base_url=f"http://{address}") as http:
+        kind = {"Content-Type": OCI_INDEX}
+        assert http.put("/v2/guide/manifests/mine", content=index.raw, headers=kind).status_code == 201
+    assert front.resolve(Reference("docker.io", "guide", "mine")) == index.descriptor
+    assert all(front.exists(item) for made in models for item in made.contents)
+
+
 def test_a_restart_keeps_the_content_and_forgets_the_sessions(tmp_path: Path) -> None:
     """Uploads under way begin again; what was pushed is there."""
     store = Store.open(tmp_path / "store")
@@ -227,3 +295,12 @@ def test_a_password_where_one_is_wanted(tmp_path: Path) -> None:
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Basic ")
         assert http.get("/v2/", auth=("user", "pass")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "_catalog", "me/model/tags/list", f"me/model/referrers/{ABSENT}"])
+def test_lists_can_only_be_read(http: httpx.Client, path: str) -> None:
+    """405 UNSUPPORTED for everything but GET and HEAD."""
+    assert http.head(f"/v2/{path}").content == b""
+    for method in ("POST", "PUT", "DELETE"):
+        answer = http.request(method, f"/v2/{path}")
+        assert (answer.status_code, error_code(answer)) == (405, "UNSUPPORTED")

@@ -113,6 +113,13 @@ class TestChunked:
         assert answer.headers["location"] == location
         assert http.put(location, params={"digest": DIGEST}, content=RAW).status_code == 201
 
+    def test_a_refused_body_is_swallowed(self, http: httpx.Client) -> None:
+        """Also one larger than any buffer: the client reads the answer, and the connection goes on."""
+        location = start(http)
+        refused = http.patch(location, content=b"x" * (8 << 20), headers={"Content-Range": "1-8388608"})
+        assert refused.status_code == 416
+        assert http.get(location).headers["range"] == "0-0"
+
     def test_asking_how_far_it_got(self, http: httpx.Client) -> None:
         """GET gives 204 with the range; `0-0` also when there is nothing yet."""
         location = start(http)
@@ -155,6 +162,22 @@ class TestMounting:
         answer = http.post("/v2/you/model/blobs/uploads/", params={"mount": DIGEST, "from": "me/model"})
         assert answer.status_code == 201
         assert http.get(answer.headers["location"]).content == RAW
+
+    def test_from_anywhere(self, http: httpx.Client, push_blob: Push) -> None:
+        """Without `from` any repository will do: all have one owner."""
+        push_blob(RAW, "me/model")
+        answer = http.post("/v2/you/model/blobs/uploads/", params={"mount": DIGEST})
+        assert answer.status_code == 201
+        assert http.delete(f"/v2/me/model/blobs/{DIGEST}").status_code == 202
+        assert is_there(http, repository="you/model")
+
+    def test_from_where_it_was_deleted(self, http: httpx.Client, push_blob: Push) -> None:
+        """202, although another repository still has it."""
+        push_blob(RAW, "me/model")
+        push_blob(RAW, "you/model")
+        http.delete(f"/v2/me/model/blobs/{DIGEST}")
+        answer = http.post("/v2/our/model/blobs/uploads/", params={"mount": DIGEST, "from": "me/model"})
+        assert answer.status_code == 202
 
     def test_what_is_not_there(self, http: httpx.Client) -> None:
         """202: an ordinary upload begins."""

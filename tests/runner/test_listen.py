@@ -94,3 +94,9 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
         assert held
     holder.join()
     holder.close()
+
+
+def test_small_pieces_are_sent_at_once() -> None:
+    """Nagle's algorithm is off for the listener, whose connections inherit that."""
+    with bind_loopback(0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
