@@ -15,6 +15,7 @@ from qwenctl.oci.digest import Digest, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT, parse_document
 from qwenctl.oci.protocol import (
     CONTENT_DIGEST,
+    ErrorCode,
     blob_path,
     manifest_path,
     parse_next_link,
@@ -93,14 +94,15 @@ class Repository:
         self._sent[descriptor.digest] = (descriptor.media_type, raw)
 
     def tag(self, descriptor: Descriptor, reference: Reference) -> None:
-        """See `Target.tag`: the same manifest, put under the tag."""
+        """See `Target.tag`: the same manifest, put under the tag; by its digest for a pinned reference."""
         sent = self._sent.get(descriptor.digest)
         if sent is None:
             raw = verify(
                 read_bytes(self.fetch(descriptor), MANIFEST_LIMIT), descriptor.digest, descriptor.size
             )
             sent = (descriptor.media_type, raw)
-        self._put_manifest(reference.tag or str(descriptor.digest), *sent)
+        pinned = reference.pinned or reference.tag is None
+        self._put_manifest(str(descriptor.digest) if pinned else str(reference.tag), *sent)
 
     def protect(self, descriptors: Iterable[Descriptor]) -> AbstractContextManager[None]:
         """See `Target.protect`: registries keep what was just uploaded for long enough."""
@@ -143,8 +145,12 @@ class Repository:
     def _put_manifest(self, version: str, media_type: str, raw: bytes) -> None:
         request = Request("PUT", manifest_path(self.name, version), {"Content-Type": media_type}, raw)
         with self._push(request) as response:
-            if response.status not in (200, 201, 202):
-                raise failure(response, f"the manifest `{self.name}:{version}`")
+            if response.status in (200, 201, 202):
+                return
+            error = failure(response, f"the manifest `{self.name}:{version}`")
+        if ErrorCode.MANIFEST_BLOB_UNKNOWN in error.message:
+            raise BlobUnknown(error.message, hint="push the model again, whole") from error
+        raise error
 
     def _resolve_by_content(self, reference: Reference) -> Descriptor:
         with self._pull(Request("GET", manifest_path(self.name, reference.version), _ACCEPT)) as response:

@@ -6,12 +6,14 @@ limit the size of one request, and then chunks are tried with what they ask for.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from qwenctl.errors import RegistryFailure, RemoteError
+from qwenctl.errors import QwenctlError, RegistryFailure, RemoteError
 from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.digest import Verifier
 from qwenctl.oci.protocol import CHUNK_MIN_LENGTH, parse_chunk_range, uploads_path
-from qwenctl.oci.target import Content, Reader
+from qwenctl.oci.target import Content, Reader, read_bytes
 from qwenctl.remote.client import Client, failure
 from qwenctl.remote.transport import Request, Response
 
@@ -23,7 +25,13 @@ Ask = Callable[[Request], Response]
 
 
 def upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, content: Content) -> None:
-    """Send `content`; the registry verifies the digest. Raises: RemoteError, and the upload is given up."""
+    """Send `content`, proved on this side too: a damaged blob here is not the registry's fault.
+
+    Raises: RemoteError, SizeMismatch, DigestMismatch; the upload is given up then.
+    """
+    content = _verified(content, descriptor)
+    if not descriptor.size:  # an empty request is complete before its content is looked at
+        read_bytes(content(0), 0)
     started = ask(Request("POST", uploads_path(repository), body=b""))
     if started.status == 201:
         started.close()
@@ -35,10 +43,44 @@ def upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, co
     started.close()
     try:
         _send(client, ask, location, descriptor, content, least)
-    except (RemoteError, KeyboardInterrupt):
+    except (QwenctlError, KeyboardInterrupt):
         with suppress(RemoteError):
             ask(Request("DELETE", location)).close()
         raise
+
+
+def _verified(content: Content, descriptor: Descriptor) -> Content:
+    """The same content, whose readers raise at their end when it was not what `descriptor` says."""
+
+    def reopen(offset: int) -> Reader:
+        assert offset == 0, "an upload begins at the beginning"
+        return _VerifiedReader(content(0), Verifier(descriptor.digest, descriptor.size))
+
+    return reopen
+
+
+class _VerifiedReader:
+    def __init__(self, reader: Reader, verifier: Verifier) -> None:
+        self._reader, self._verifier = reader, verifier
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._reader.readinto(buffer)
+        if count:
+            self._verifier.update(buffer[:count])
+        else:
+            self._verifier.finish()
+        return count
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _send(
