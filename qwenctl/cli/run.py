@@ -1,7 +1,7 @@
 """`qwenctl run`: chat with a model, or answer one prompt."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -178,7 +178,8 @@ class _Chat:
         from qwenctl.chat.session import Session
         from qwenctl.chat.terminal import converse
 
-        status = self._runner.load(self._found.name, keep_alive_seconds=self._keep_alive_seconds)
+        with self._loading():
+            status = self._runner.load(self._found.name, keep_alive_seconds=self._keep_alive_seconds)
         context = f" · {status.model.context_length} tokens of context" if status.model else ""
         converse(
             Session(system),
@@ -193,7 +194,10 @@ class _Chat:
 
         from qwenctl.chat.terminal import answer_once
 
-        answer_once(self._pieces(_messages(text, system)), clean=sys.stdout.isatty())
+        pieces = self._pieces(_messages(text, system))
+        with self._loading():
+            first = next(pieces, "")
+        answer_once(_going_on(first, pieces), clean=sys.stdout.isatty())
 
     def report(self, text: str, system: str | None, printer: Printer) -> None:
         """The answer in the envelope."""
@@ -201,6 +205,11 @@ class _Chat:
         assert self._finished is not None
         reason, usage = self._finished
         printer.result(Reply(self._found.name, str(self._found.root.digest), answer, reason, usage))
+
+    def _loading(self) -> AbstractContextManager[None]:
+        from qwenctl.cli.terminal import waiting
+
+        return waiting(f"loading {self._found.name} …")
 
     def _pieces(self, messages: "tuple[Message, ...]") -> Iterator[str]:
         """The answer's text, piece by piece; closing the iterator stops the model."""
@@ -215,6 +224,13 @@ class _Chat:
                     yield event.text
                 elif isinstance(event, Finished):
                     self._finished = (event.reason, event.usage)
+
+
+def _going_on(first: str, rest: Iterator[str]) -> Iterator[str]:
+    """`first` and then `rest`, which is closed with this generator."""
+    with closing(rest):  # type: ignore[type-var] # a generator
+        yield first
+        yield from rest
 
 
 def _messages(text: str, system: str | None) -> "tuple[Message, ...]":

@@ -1,11 +1,28 @@
 """What the streams of this process are connected to."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def interactive() -> bool:
     """Whether a person sits at both ends: a prompt may be shown and answered."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Show what is waited for while the block runs, on a terminal; nothing of it stays."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def piped_text() -> str | None:
