@@ -7,7 +7,7 @@ import typer
 
 from qwenctl.cli.options import Json
 from qwenctl.cli.output import Printer
-from qwenctl.errors import Interrupted, ReferenceUnknown
+from qwenctl.errors import Interrupted, ReferenceUnknown, Unreachable
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
@@ -61,20 +61,24 @@ def pull(
 def pull_with_progress(
     reference: "Reference", settings: "Settings", catalog: "Catalog", store: "Store", printer: Printer
 ) -> "Pulled":
-    """Pull, with a display that fits the streams. Unknown models get near names as a hint."""
+    """Pull, with a display that fits the streams. A name that nobody knows gets near names as a hint."""
     from qwenctl.cli.progress import watch
     from qwenctl.cli.wiring import open_source
     from qwenctl.flows.names import near_names, unknown
     from qwenctl.flows.pull import pull as pull_model
+    from qwenctl.oci.reference import BUILT_IN, DOCKER_HUB
 
     try:
         with open_source(reference, settings, catalog) as source, watch(printer) as observe:
             return pull_model(reference, source, store, observe)
-    except ReferenceUnknown as error:
-        near = near_names(reference, catalog.known(), store)
+    except (ReferenceUnknown, Unreachable) as error:
+        known = tuple(catalog.known()) if reference.registry in (BUILT_IN, DOCKER_HUB) else ()
+        near = () if reference.familiar() in known else near_names(reference, known, store)
         if not near:
             raise
-        raise ReferenceUnknown(error.message, hint=unknown(reference, near, "").hint) from error
+        question = unknown(reference, near, "").hint
+        both = f"{error.hint}; {question}" if isinstance(error, Unreachable) and error.hint else question
+        raise type(error)(error.message, hint=both) from error
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; what was downloaded is kept",

@@ -1,6 +1,7 @@
 """Models through the command line: pull, list, show, inspect, tag, rm, package, push."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,16 @@ class TestPull:
         assert shown.status == 4
         assert "`http://127.0.0.1:1`" in shown.err
         assert "hint:" in shown.err
+
+    def test_a_slip_without_a_network(self, qwenctl: Command) -> None:
+        """The network is at fault first; but the name was probably another one."""
+        os.environ["QWENCTL_REGISTRY"] = "127.0.0.1:1"
+        assert "did you mean" not in qwenctl("pull", "smollm2:135M-Q4_0").err
+        qwenctl("pull", "guide:Q8_0")
+        qwenctl("tag", "guide:Q8_0", "127.0.0.1:1/me/model:v1")
+        shown = qwenctl("pull", "127.0.0.1:1/me/modle:v1")
+        assert shown.status == 4
+        assert "HTTPS_PROXY; did you mean `127.0.0.1:1/me/model:v1`" in shown.err
 
     def test_a_pinned_pull_moves_no_tag(self, qwenctl: Command, tmp_path: Path) -> None:
         """The digest is brought and kept; the tag stays where it was."""
