@@ -1,0 +1,113 @@
+"""What the graph of a model depends on, read from its header."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qwenctl.errors import QwenctlError
+from qwenctl.model.gguf import Array, Tensor
+from qwenctl.model.shape import Shape
+
+
+class Unknown(QwenctlError):
+    """The memory of this model cannot be computed; the message is the reason.
+
+    It never reaches a user as an error: an estimate without a number carries it as its reason.
+    """
+
+    code = "estimate_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """The numbers of a model, under llama.cpp's names in words. Lengths are in elements.
+
+    `window_pattern` tells for each layer whether its attention is a sliding window of `window` tokens.
+    """
+
+    architecture: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    key_length: int
+    value_length: int
+    vocabulary: int
+    experts: int
+    experts_used: int
+    window: int
+    window_pattern: tuple[bool, ...]
+    attention_softcap: bool
+    logit_softcap: bool
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def key_row(self) -> int:
+        """Elements that one position of a layer has in the K cache."""
+        return self.key_length * self.kv_heads
+
+    @property
+    def value_row(self) -> int:
+        """Elements that one position of a layer has in the V cache."""
+        return self.value_length * self.kv_heads
+
+
+# Every n-th layer sees everything, the others a window. Source: src/models/gemma2.cpp, gemma3.cpp.
+_WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6}
+_SOFTCAPS = {"gemma2"}
+
+
+def read_hyperparameters(shape: Shape) -> Hyperparameters:
+    """The numbers in a header. Raises: Unknown when one is missing, or differs from layer to layer."""
+    layers = _needed(shape, "block_count")
+    width = _needed(shape, "embedding_length")
+    heads = _uniform("attention.head_count", shape.head_count)
+    kv_heads = _uniform("attention.head_count_kv", shape.head_count_kv)
+    head = width // heads
+    window = shape.number("attention.sliding_window") or 0
+    tensors = {tensor.name: tensor for tensor in shape.tensors}
+    embedding = tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.dimensions) != 2:
+        raise Unknown("the file has no `token_embd.weight`")
+    return Hyperparameters(
+        architecture=shape.architecture,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        key_length=shape.number("attention.key_length") or head,
+        value_length=shape.number("attention.value_length") or head,
+        vocabulary=embedding.dimensions[1],
+        experts=shape.number("expert_count") or 0,
+        experts_used=shape.number("expert_used_count") or 0,
+        window=window,
+        window_pattern=_windows(shape, layers) if window else (False,) * layers,
+        attention_softcap=shape.architecture in _SOFTCAPS,
+        logit_softcap=bool(shape.header.metadata.get(f"{shape.architecture}.final_logit_softcapping"))
+        or shape.architecture in _SOFTCAPS,
+        tensors=tensors,
+    )
+
+
+def _windows(shape: Shape, layers: int) -> tuple[bool, ...]:
+    pattern = shape.header.metadata.get(f"{shape.architecture}.attention.sliding_window_pattern")
+    if isinstance(pattern, Array) and pattern.elements is not None and pattern.length >= layers:
+        return tuple(bool(element) for element in pattern.elements[:layers])
+    period = pattern if isinstance(pattern, int) else _WINDOW_PERIODS.get(shape.architecture)
+    if not period:
+        return (False,) * layers
+    return tuple(index % period < period - 1 for index in range(layers))
+
+
+def _needed(shape: Shape, key: str) -> int:
+    value = shape.number(key)
+    if value is None or not 0 < value < 1 << 20:
+        raise Unknown(f"the header has no usable `{shape.architecture}.{key}`")
+    return value
+
+
+def _uniform(key: str, values: tuple[int, ...]) -> int:
+    if not values or values[0] <= 0:
+        raise Unknown(f"the header has no usable `{key}`")
+    if len(set(values)) > 1:
+        raise Unknown(f"`{key}` differs from layer to layer")
+    return values[0]
