@@ -14,7 +14,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from qwenctl.runtime.engine import ChatRequest, KvType, LoadedModel
+from qwenctl.model.memory.configuration import FlashAttention, KvType
+from qwenctl.runtime.engine import ChatRequest, LoadedModel
 from qwenctl.runtime.events import Event
 from qwenctl.runtime.wire import Failed
 
@@ -33,7 +34,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     slots: int | None = None
     threads: int | None = None
     gpu_layers: int | None = None
-    flash_attention: Literal["auto", "on", "off"] | None = None
+    flash_attention: FlashAttention | None = None
     kv_type: KvType | None = None
 
     def given(self) -> dict[str, object]:

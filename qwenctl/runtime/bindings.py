@@ -3,12 +3,15 @@
 Only the low-level module is used: its `Llama` holds one request and detokenizes everything again per token.
 """
 
+import ctypes
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from qwenctl.errors import LoadFailed
 
 _PACKAGE: Final = "llama_cpp"
 # Source: ggml.h, enum ggml_log_level.
+_LEVEL_DEBUG: Final = 1
 _LEVEL_ERROR: Final = 4
 _LEVEL_CONTINUE: Final = 5
 
@@ -37,6 +41,14 @@ class Library:
         api.llama_log_set(self._callback, None)
         api.llama_backend_init()
 
+    def ggml(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        """The function `name` of ggml with its ctypes, from the very library that llama.cpp uses.
+
+        The package has libggml.so and libggml.so.0 as two files; opened by path, the wrong one comes with a
+        registry of its own, without devices. A look-up through libllama also searches what it is linked to.
+        """
+        return ctypes.CFUNCTYPE(result, *arguments)((name, self.api._lib))
+
 
 class Log:
     """The last lines of llama.cpp's log, so that an error can carry its reason. Silent without `echo`."""
@@ -51,6 +63,8 @@ class Log:
         """llama.cpp's log callback; text without a newline goes on in the next call."""
         if level != _LEVEL_CONTINUE:
             self._level = level
+        if self._level == _LEVEL_DEBUG:  # thousands of lines for a graph
+            return
         *whole, self._partial = (self._partial + text.decode(errors="replace")).split("\n")
         for line in filter(None, whole):
             self._lines.append((self._level, line))
@@ -60,6 +74,10 @@ class Log:
     def clear(self) -> None:
         """Forgets the lines, so that `error` tells about what comes next."""
         self._lines.clear()
+
+    def has(self, words: str) -> bool:
+        """Whether a line since `clear` has these words."""
+        return any(words in line for _, line in list(self._lines))
 
     def error(self) -> str:
         """The first error since `clear`, without the name of the C++ function in front."""
@@ -77,6 +95,25 @@ def library() -> Library:
         if _opened is None:
             _opened = Library(_import_low_level())
         return _opened
+
+
+def load_backends(paths: Sequence[Path]) -> None:
+    """Adds the devices of further ggml backends, each a shared library, to this process for its life.
+
+    Call it before the first model is loaded. A path that was loaded before adds nothing.
+
+    Raises: LoadFailed, naming the file, where ggml refuses it; those before it stay loaded.
+    """
+    opened = library()
+    load = opened.ggml("ggml_backend_load", ctypes.c_void_p, ctypes.c_char_p)
+    for path in paths:
+        opened.log.clear()
+        # Absolute, or the dynamic linker would look for a bare name in the directories of the system.
+        if not load(os.fsencode(path.absolute())):
+            raise LoadFailed(
+                f"ggml refused the backend `{path}`: {opened.log.error()}",
+                hint="a backend must be built for the llama.cpp that is installed",
+            )
 
 
 def _import_low_level() -> ModuleType:

@@ -4,25 +4,18 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, Final
 
-from qwenctl.errors import GenerationFailed, LoadFailed
+from qwenctl.errors import GenerationFailed, LoadFailed, UsageError
+from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration
+from qwenctl.model.memory.estimate import Estimate
 from qwenctl.runtime.batches import Outcome, Span
+from qwenctl.runtime.breakdown import read_memory
 from qwenctl.runtime.engine import EngineOptions
 from qwenctl.runtime.host import physical_cores
 from qwenctl.runtime.llama import LlamaModel, refused
 from qwenctl.runtime.sampling import Sampling, stages
 
-# Source: llama.h, enum llama_flash_attn_type; ggml.h, enum ggml_type.
+# Source: llama.h, enum llama_flash_attn_type.
 _FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
-_GGML_TYPES: Final = {
-    "f32": 0,
-    "f16": 1,
-    "q4_0": 2,
-    "q4_1": 3,
-    "q5_0": 6,
-    "q5_1": 7,
-    "q8_0": 8,
-    "bf16": 30,
-}
 # Threads meet after every operation. In a smaller model an operation takes microseconds, so a second thread
 # gains little; but if another program has its core, every meeting lasts a time slice (measured on 2 M
 # parameters and two busy cores: 5 instead of 2,000 tokens/s).
@@ -42,7 +35,11 @@ class LlamaDecoder:
         self._api = model.library.api
         self._log = model.library.log
         self._interruption = _Interruption()
-        parameters = self._parameters(options, context_length)
+        try:
+            self._configuration = options.configuration(context_length)
+        except UsageError as error:
+            raise LoadFailed(error.message, hint=error.hint) from error
+        parameters = self._parameters(options)
         self._log.clear()
         self._context = self._api.llama_init_from_model(model.handle, parameters)
         if not self._context:
@@ -56,22 +53,15 @@ class LlamaDecoder:
         self.piece = model.vocabulary.piece
         self.ends = model.vocabulary.ends
 
-    def _parameters(self, options: EngineOptions, context_length: int) -> Any:
-        parameters = self._api.llama_context_default_params()
-        # Cells of its own for every sequence: sums over the cache run in the order they have alone, so that
-        # company does not change an answer (in one common pool it did, by half-precision rounding).
-        parameters.kv_unified = False
-        parameters.n_seq_max = options.slots
-        parameters.n_ctx = context_length * options.slots
-        parameters.n_batch = options.batch_tokens
-        parameters.n_ubatch = min(options.ubatch_tokens, options.batch_tokens)
-        # Rows of logits: only the last token of a sequence is sampled. 0 would mean one for each of n_batch.
-        parameters.n_outputs_max = options.slots
+    def memory(self) -> Estimate | None:
+        """llama.cpp's account of the buffers of model and context; None where it gives none."""
+        model = self._model
+        size, layers = model.vocabulary.size, model.layers + 1
+        return read_memory(model.library, self._context, self._configuration, layers, size, "loaded")
+
+    def _parameters(self, options: EngineOptions) -> Any:
+        parameters = context_parameters(self._api, self._configuration)
         parameters.n_threads = parameters.n_threads_batch = _threads(options, self._model)
-        parameters.flash_attn_type = _FLASH_ATTENTION[options.flash_attention]
-        parameters.type_k = parameters.type_v = _GGML_TYPES[options.kv_type]
-        # Sliding windows keep all positions, or a prefix could not be taken up again where it was cut.
-        parameters.swa_full = True
         parameters.op_offload = not self._model.cpu_only
         parameters.abort_callback = self._interruption.callback(type(parameters.abort_callback))
         parameters.abort_callback_data = self._interruption.address
@@ -108,6 +98,25 @@ class LlamaDecoder:
     def close(self) -> None:
         """Frees the context. Call once, when no thread decodes."""
         self._api.llama_free(self._context)
+
+
+def context_parameters(api: Any, configuration: Configuration) -> Any:
+    """llama.cpp's parameters of a context, as far as memory depends on them."""
+    parameters = api.llama_context_default_params()
+    # Cells of its own for every sequence: sums over the cache run in the order they have alone, so that
+    # company does not change an answer (in one common pool it did, by half-precision rounding).
+    parameters.kv_unified = configuration.unified
+    parameters.n_seq_max = configuration.slots
+    parameters.n_ctx = configuration.context_tokens * (1 if configuration.unified else configuration.slots)
+    parameters.n_batch = configuration.batch_tokens
+    parameters.n_ubatch = min(configuration.ubatch_tokens, configuration.batch_tokens)
+    # Rows of logits: only the last token of a sequence is sampled. 0 would mean one for each of n_batch.
+    parameters.n_outputs_max = configuration.slots if configuration.outputs is None else configuration.outputs
+    parameters.flash_attn_type = _FLASH_ATTENTION[configuration.flash_attention]
+    parameters.type_k = parameters.type_v = KV_TYPES[configuration.kv_type]
+    # Sliding windows keep all positions, or a prefix could not be taken up again where it was cut.
+    parameters.swa_full = configuration.full_windows
+    return parameters
 
 
 class LlamaSampler:
@@ -211,5 +220,5 @@ def _check(options: EngineOptions) -> None:
         )
     if options.threads is not None and options.threads < 1:
         raise LoadFailed(f"`threads` is {options.threads}, but at least one must compute")
-    if options.flash_attention == "off" and options.kv_type not in ("f32", "f16", "bf16"):
+    if options.flash_attention == "off" and options.kv_type in QUANTIZED_KV:
         raise LoadFailed(f"a `{options.kv_type}` KV cache needs flash attention")

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from qwenctl.errors import InvalidRequest, QwenctlError
+from qwenctl.model.memory.configuration import Configuration, FlashAttention, KvType
+from qwenctl.model.memory.estimate import Estimate
 from qwenctl.runtime.events import Event, Finished
 from qwenctl.runtime.sampling import Sampling
-
-KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 
 # A stop matcher does work for every stop string and character; these bounds keep it in microseconds.
 MAX_STOPS: Final = 64
@@ -24,10 +24,12 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     `context_length` is what one request may hold, in tokens; None is the trained context, but at most
     8192 until memory is planned. `slots` requests run side by side, each with a whole context of its own
     in the KV cache, so the cache grows with both. `batch_tokens` go into one decode call at the most,
-    `ubatch_tokens` into one computation. `threads` None is the number of physical cores, but 1 for a
-    tiny model. `gpu_layers` -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage
-    weights on them). `mmap` None is: yes with a GPU; no on a CPU alone, where llama.cpp repacks many
-    quantizations and the mapped file would stay beside the copy. `chat_template` replaces the file's.
+    `ubatch_tokens` into one computation. `threads` None is the number of physical cores, but 1 for a tiny
+    model. `gpu_layers` -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage
+    weights on them). `devices` are the GPUs to use, by ggml's names; None is those that llama.cpp takes.
+    `tensor_split` are their shares; empty is by their free memory. `mmap` None is: yes with a GPU; no on
+    a CPU alone, where llama.cpp repacks many quantizations and the mapped file would stay beside the
+    copy. `chat_template` replaces the file's.
 
     `flash_attention` saves memory; but on a CPU with an f16 cache it sums in half precision, and how a prompt
     was cut into batches can then decide between tokens that are almost equally likely. `off`, or another
@@ -41,10 +43,25 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     ubatch_tokens: int = 512
     threads: int | None = None
     gpu_layers: int = -1
-    flash_attention: Literal["auto", "on", "off"] = "auto"
+    flash_attention: FlashAttention = "auto"
     kv_type: KvType = "f16"
+    devices: tuple[str, ...] | None = None
+    tensor_split: tuple[float, ...] = ()
     mmap: bool | None = None
     chat_template: str | None = None
+
+    def configuration(self, context_length: int) -> Configuration:
+        """What of this decides about memory, for a context of so many tokens."""
+        return Configuration(
+            context_tokens=context_length,
+            slots=self.slots,
+            batch_tokens=self.batch_tokens,
+            ubatch_tokens=self.ubatch_tokens,
+            flash_attention=self.flash_attention,
+            kv_type=self.kv_type,
+            gpu_layers=self.gpu_layers,
+            tensor_split=self.tensor_split,
+        )
 
 
 class SpecialToken(msgspec.Struct, frozen=True):
@@ -55,7 +72,10 @@ class SpecialToken(msgspec.Struct, frozen=True):
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as it was opened. `memory_bytes` is what the process grew by; None where unknown."""
+    """A model as it was opened. `memory_bytes` is what the process grew by; None where unknown.
+
+    `memory` is llama.cpp's own account of its buffers; None where it gives none.
+    """
 
     architecture: str
     parameters: int
@@ -71,6 +91,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     end_of_turn: SpecialToken | None = None
     chat_template: str | None = None
     memory_bytes: int | None = None
+    memory: Estimate | None = None
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):

@@ -1,12 +1,14 @@
 """A model in llama.cpp: loading, its description, and its vocabulary."""
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from qwenctl.errors import FileMissing, InvalidRequest, LoadFailed
 from qwenctl.runtime.bindings import Library, library
 from qwenctl.runtime.engine import EngineOptions, SpecialToken
+from qwenctl.runtime.ggml import ggml_devices
 
 # Until memory is planned: enough for a conversation, small enough for a KV cache of a 7B model on a laptop.
 DEFAULT_CONTEXT_TOKENS: Final = 8192
@@ -20,17 +22,23 @@ class LlamaModel:
     Tokenizing is safe from several threads (llama.h: "The API is thread-safe").
     """
 
-    def __init__(self, options: EngineOptions) -> None:
-        """Raises: FileMissing; LoadFailed with llama.cpp's own reason."""
+    def __init__(self, options: EngineOptions, *, allocate: bool = True) -> None:
+        """Without `allocate` the model takes no memory for tensors, and only its sizes are true.
+
+        Raises: FileMissing; LoadFailed with llama.cpp's own reason.
+        """
         if not options.path.is_file():
             raise FileMissing(f"there is no file `{options.path}`")
         self.library: Final = library()
         api = self.library.api
         self.library.log.clear()
-        self.cpu_only: Final = options.gpu_layers == 0 or not api.llama_supports_gpu_offload()
-        # An empty list of devices; without it llama.cpp puts buffers on a GPU even for 0 layers.
-        self._no_devices = (ctypes.c_void_p * 1)()
-        self.handle: Final = api.llama_model_load_from_file(bytes(options.path), self._parameters(options))
+        self.cpu_only: Final = options.gpu_layers == 0 or options.devices == () or not _has_gpu()
+        self._devices = _device_list(() if self.cpu_only else options.devices)
+        parameters = self._parameters(options)
+        if not allocate:
+            parameters.no_alloc = True
+            parameters.load_mode = api.llama_load_mode_from_str(b"none")  # with another it aborts
+        self.handle: Final = api.llama_model_load_from_file(bytes(options.path), parameters)
         if not self.handle:
             raise LoadFailed(
                 f"llama.cpp refused `{options.path.name}`: {self.library.log.error()}",
@@ -38,15 +46,18 @@ class LlamaModel:
             )
         self.vocabulary: Final = Vocabulary(self.library, api.llama_model_get_vocab(self.handle))
 
-    def _parameters(self, options: EngineOptions) -> object:
+    def _parameters(self, options: EngineOptions) -> Any:
         api = self.library.api
         parameters = api.llama_model_default_params()
         mmap = not self.cpu_only if options.mmap is None else options.mmap
         parameters.load_mode = api.llama_load_mode_from_str(b"mmap" if mmap else b"none")
-        parameters.n_gpu_layers = options.gpu_layers
-        if self.cpu_only:
-            parameters.n_gpu_layers = 0
-            parameters.devices = ctypes.cast(self._no_devices, ctypes.c_void_p)
+        parameters.n_gpu_layers = 0 if self.cpu_only else options.gpu_layers
+        if self._devices is not None:
+            parameters.devices = ctypes.cast(self._devices, ctypes.c_void_p)
+        if options.tensor_split:
+            # llama.cpp reads as many shares as there may be devices
+            self._shares = (ctypes.c_float * api.llama_max_devices())(*options.tensor_split)
+            parameters.tensor_split = ctypes.cast(self._shares, type(parameters.tensor_split))
         return parameters
 
     @property
@@ -167,6 +178,24 @@ class Vocabulary:
             buffer = ctypes.create_string_buffer(-length)
             length = self._api.llama_token_to_piece(self._handle, token, buffer, len(buffer), 0, special)
         return buffer.raw[:length]
+
+
+def _has_gpu() -> bool:
+    return any(device.type in ("gpu", "igpu") for device in ggml_devices())
+
+
+def _device_list(names: Sequence[str] | None) -> "ctypes.Array[ctypes.c_void_p] | None":
+    """The devices for llama.cpp, closed by a null; None leaves them to it.
+
+    An empty list hides the GPUs: without it buffers go to one even for 0 layers. Raises: LoadFailed.
+    """
+    if names is None:
+        return None
+    known = {device.name: device.handle for device in ggml_devices()}
+    for name in names:
+        if name not in known:
+            raise LoadFailed(f"there is no device `{name}`", hint="`qwenctl host` lists the devices")
+    return (ctypes.c_void_p * (len(names) + 1))(*(known[name] for name in names))
 
 
 def refused(library: Library, path: Path, what: str) -> LoadFailed:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from qwenctl.errors import InvalidRequest
+from qwenctl.model.memory.estimate import Estimate
 from qwenctl.runtime.decoder import LlamaDecoder
 from qwenctl.runtime.engine import (
     Cancel,
@@ -126,7 +127,8 @@ def open_engine(options: EngineOptions) -> LlamaEngine:
     except BaseException:
         model.close()
         raise
-    loaded = _describe(model, options, context_length, max(0, resident_bytes() - before))
+    grown = max(0, resident_bytes() - before)
+    loaded = _describe(model, options, context_length, grown, decoder.memory())
     return LlamaEngine(options, model, decoder, loaded)
 
 
@@ -141,7 +143,9 @@ def _without_beginning(vocabulary: Vocabulary, text: str) -> str:
     return text.removeprefix(beginning.text)
 
 
-def _describe(model: LlamaModel, options: EngineOptions, context_length: int, memory: int) -> LoadedModel:
+def _describe(
+    model: LlamaModel, options: EngineOptions, context_length: int, grown_bytes: int, memory: Estimate | None
+) -> LoadedModel:
     vocabulary = model.vocabulary
     return LoadedModel(
         architecture=model.architecture,
@@ -157,5 +161,6 @@ def _describe(model: LlamaModel, options: EngineOptions, context_length: int, me
         end_of_sequence=vocabulary.end_of_sequence,
         end_of_turn=vocabulary.end_of_turn,
         chat_template=options.chat_template or model.chat_template,
-        memory_bytes=memory,
+        memory_bytes=grown_bytes,
+        memory=memory,
     )

@@ -64,7 +64,7 @@ def test_the_default_context_is_the_trained_one_within_reason(tmp_path: Path) ->
         ({"slots": 9, "batch_tokens": 8}, "9 slots"),
         ({"threads": 0}, "threads"),
         ({"kv_type": "q8_0", "flash_attention": "off"}, "flash attention"),
-        ({"slots": 300}, "n_seq_max must be"),
+        ({"slots": 300}, "slots of 300"),
     ],
 )
 def test_options_that_do_not_work_are_refused(tiny: Path, options: dict[str, object], reason: str) -> None:

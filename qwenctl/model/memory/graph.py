@@ -63,6 +63,7 @@ class GraphBuilder:
         self.setting = setting
         self.tokens = tokens
         self.outputs = outputs
+        self._weights: dict[tuple[str, int], Node] = {}
         self._cache: _CacheInputs | None = None
         self._window_cache: _CacheInputs | None = None
         self.position = _input(I32, tokens)
@@ -79,9 +80,13 @@ class GraphBuilder:
         return self.weight_at(name, self.setting.devices[layer])
 
     def weight_at(self, name: str, backend: int) -> Node:
-        """A weight in the memory of `backend`."""
-        tensor = self.model.tensors[name]
-        return Node(tensor.type, tensor.dimensions, home=backend, is_weight=True)
+        """A weight in the memory of `backend`: one node, however many layers share it."""
+        known = self._weights.get((name, backend))
+        if known is None:
+            tensor = self.model.tensors[name]
+            known = Node(tensor.type, tensor.dimensions, home=backend, is_weight=True)
+            self._weights[name, backend] = known
+        return known
 
     # --- operations --------------------------------------------------------------------------------
 
