@@ -160,7 +160,7 @@ class Estimator:
             layers=model.layers + 1,
             flash_attention=setting.flash_attention,
             pipeline=copies > 1,
-            exact=model.architecture in EXACT,
+            exact=model.architecture in EXACT and all(gpu.backend == "cuda" for gpu in gpus),
         )
 
     def _setting(self, configuration: Configuration, pinned: bool) -> Setting:

@@ -1,0 +1,257 @@
+"""The plan: a model and a machine → how to load it there, or by how much it does not fit.
+
+    all layers on one GPU → on several → as many as fit, the rest in RAM → CPU alone → no
+
+The first that fits is taken. Where the user leaves context and slots open, a shorter context and fewer slots
+are tried before a layer leaves the GPU. A plan never takes more than what is free less a margin.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from qwenctl.model.host import Gpu, Host
+from qwenctl.model.memory.configuration import ALL_LAYERS, Configuration, FlashAttention, KvType
+from qwenctl.model.memory.estimate import Estimate
+
+Verdict = Literal["gpu", "gpus", "partial", "cpu", "no"]
+"""All layers on one GPU, on several; some layers on GPUs; none; it does not fit."""
+
+RANK: Final[dict[Verdict, int]] = {"no": 0, "cpu": 1, "partial": 2, "gpus": 3, "gpu": 4}
+"""How good a verdict is."""
+
+PROCESS_BYTES: Final = 128 * 1024 * 1024
+"""RAM of a worker beside llama.cpp's buffers: the interpreter, the vocabulary, the libraries. Measured: 70 to
+120 MiB with vocabularies up to 152,000 tokens."""
+
+DEFAULT_SLOTS: Final = 4
+GPU_CONTEXT_TOKENS: Final = 32_768
+"""The context that is planned on a GPU when none is asked for, if the model was trained for so much."""
+CPU_CONTEXT_TOKENS: Final = 8192
+"""The same without a GPU, where the cache takes RAM that the rest of the machine needs too."""
+SMALLEST_CONTEXT_TOKENS: Final = 4096
+"""Below this no context is shortened unasked. llama.cpp's `--fit` has the same bound."""
+_CONTEXT_STEP: Final = 256
+
+
+class Estimating(Protocol):
+    """Where the bytes come from: computed, or measured by llama.cpp. May raise Unknown."""
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        """The bytes of this configuration on these GPUs."""
+        ...
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asks for; None is left to the plan."""
+
+    context_tokens: int | None = None
+    slots: int | None = None
+    batch_tokens: int = 512
+    ubatch_tokens: int = 512
+    kv_type: KvType = "f16"
+    flash_attention: FlashAttention = "auto"
+    gpu_layers: int | None = None
+
+    def configuration(self, context_tokens: int, slots: int, gpu_layers: int) -> Configuration:
+        """A configuration that keeps to these wishes. Raises: UsageError for what cannot be."""
+        return Configuration(
+            context_tokens=context_tokens,
+            slots=slots,
+            batch_tokens=self.batch_tokens,
+            ubatch_tokens=self.ubatch_tokens,
+            kv_type=self.kv_type,
+            flash_attention=self.flash_attention,
+            gpu_layers=gpu_layers,
+        )
+
+
+class Shortage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a plan does not fit: a GPU's name or `RAM`; what is needed there and what may be taken."""
+
+    place: str
+    needed_bytes: int
+    budget_bytes: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How to load a model. `devices` are the GPUs, by ggml's names; empty is the CPU alone.
+
+    With the verdict `no` it is what was tried last, and `shortage` says where it failed.
+    """
+
+    verdict: Verdict
+    configuration: Configuration
+    devices: tuple[str, ...]
+    estimate: Estimate
+    shortage: Shortage | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be loaded."""
+        return self.verdict != "no"
+
+
+def needed_ram_bytes(estimate: Estimate, gpus: Sequence[Gpu]) -> int:
+    """RAM for the buffers on the host, the process, and the GPUs that have no memory of their own."""
+    shared = sum(
+        device.total_bytes + gpu.overhead_bytes
+        for device, gpu in zip(estimate.devices, gpus, strict=True)
+        if gpu.shares_ram
+    )
+    return estimate.host.total_bytes + PROCESS_BYTES + shared
+
+
+def find_shortage(estimate: Estimate, gpus: Sequence[Gpu], host: Host) -> Shortage | None:
+    """The first place where more is needed than may be taken; None when it fits."""
+    for device, gpu in zip(estimate.devices, gpus, strict=True):
+        if device.total_bytes > gpu.budget_bytes:
+            return Shortage(place=gpu.name, needed_bytes=device.total_bytes, budget_bytes=gpu.budget_bytes)
+    needed = needed_ram_bytes(estimate, gpus)
+    if needed > host.ram.budget_bytes:
+        return Shortage(place="RAM", needed_bytes=needed, budget_bytes=host.ram.budget_bytes)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans for one model on one machine. `layers` counts the output; `trained_tokens` is its own context."""
+
+    host: Host
+    estimating: Estimating
+    layers: int
+    trained_tokens: int
+
+    def plan(self, wishes: Wishes) -> Plan:
+        """The best plan that keeps to the wishes. Raises: Unknown; UsageError for wishes that cannot be."""
+        gpus = [gpu for gpu in self.host.gpus if gpu.budget_bytes > 0]
+        if wishes.gpu_layers is not None:
+            return self._with_layers(wishes, gpus)
+        return self._whole(wishes, gpus) or self._partial(wishes, gpus) or self._on_cpu(wishes)
+
+    def largest_context(self, wishes: Wishes, plan: Plan) -> int:
+        """The most tokens of context with which the plan still fits where it is, up to the trained ones.
+
+        0 when it does not fit with any.
+        """
+        gpus = [gpu for gpu in self.host.gpus if gpu.name in plan.devices]
+        layers, slots = plan.configuration.gpu_layers, plan.configuration.slots
+
+        def fits(tokens: int) -> bool:
+            configuration = wishes.configuration(tokens, slots, layers)
+            return self._try(configuration, gpus).shortage is None
+
+        if fits(self.trained_tokens):
+            return self.trained_tokens
+        low, high = 0, -(-self.trained_tokens // _CONTEXT_STEP)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle * _CONTEXT_STEP) else (low, middle)
+        return low * _CONTEXT_STEP
+
+    def _whole(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan | None:
+        """All layers on GPUs: the fewest, those with the most room."""
+        choices = [*self._choices(wishes, GPU_CONTEXT_TOKENS)]
+        for context, slots in choices if self._may_be_whole(wishes, gpus, choices[-1]) else ():
+            for some in _sets(gpus):
+                plan = self._try(wishes.configuration(context, slots, ALL_LAYERS), some)
+                if plan.shortage is None:
+                    return plan
+        return None
+
+    def _may_be_whole(self, wishes: Wishes, gpus: Sequence[Gpu], least: tuple[int, int]) -> bool:
+        """Whether the smallest choice fits on the best GPU, or on all: else no other need be tried."""
+        smallest = wishes.configuration(*least, ALL_LAYERS)
+        sets = [*_sets(gpus)]
+        return any(self._try(smallest, some).shortage is None for some in (*sets[:1], *sets[1:][-1:]))
+
+    def _partial(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan | None:
+        """As many layers as fit on all GPUs together; one slot, for the layers matter more."""
+        if not gpus:
+            return None
+        context = wishes.context_tokens or min(self.trained_tokens, CPU_CONTEXT_TOKENS)
+        slots = wishes.slots or 1
+        best, low, high = None, 0, self.layers
+        while high - low > 1:
+            middle = (low + high) // 2
+            plan = self._try(wishes.configuration(context, slots, middle), gpus)
+            if plan.shortage is None:
+                best, low = plan, middle
+            elif plan.shortage.place == "RAM":
+                low = middle  # more layers on the GPUs leave fewer in RAM
+            else:
+                high = middle
+        return best
+
+    def _on_cpu(self, wishes: Wishes) -> Plan:
+        """The CPU alone; the last attempt, if none fits."""
+        for context, slots in self._choices(wishes, CPU_CONTEXT_TOKENS):
+            plan = self._try(wishes.configuration(context, slots, 0), ())
+            if plan.shortage is None:
+                break
+        return plan
+
+    def _with_layers(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan:
+        """So many layers as the user says, on the fewest GPUs that hold them."""
+        layers = wishes.gpu_layers
+        if layers == 0 or not gpus:
+            return self._on_cpu(wishes)
+        assert layers is not None
+        for context, slots in self._choices(wishes, GPU_CONTEXT_TOKENS):
+            for some in _sets(gpus):
+                plan = self._try(wishes.configuration(context, slots, layers), some)
+                if plan.shortage is None:
+                    return plan
+        return plan
+
+    def _choices(self, wishes: Wishes, default_tokens: int) -> Iterator[tuple[int, int]]:
+        """Contexts and slots in the order of preference: what is asked for is kept."""
+        contexts = [wishes.context_tokens or min(self.trained_tokens, default_tokens)]
+        while wishes.context_tokens is None and contexts[-1] >= 2 * SMALLEST_CONTEXT_TOKENS:
+            contexts.append(contexts[-1] // 2)
+        slots = [wishes.slots] if wishes.slots else [DEFAULT_SLOTS, 2, 1]
+        return ((context, count) for context in contexts for count in slots)
+
+    def _try(self, configuration: Configuration, gpus: Sequence[Gpu]) -> Plan:
+        if len(gpus) > 1:
+            shares = tuple(float(gpu.budget_bytes) for gpu in gpus)
+            configuration = msgspec.structs.replace(configuration, tensor_split=shares)
+        estimate = self.estimating(configuration, gpus)
+        if estimate.pipeline and _exceeds_free(estimate, gpus):
+            # llama.cpp will find out, and load again without the pipeline
+            estimate = self.estimating(configuration, gpus, pipeline=False)
+        shortage = find_shortage(estimate, gpus, self.host)
+        return Plan(
+            verdict="no" if shortage else _verdict(estimate),
+            configuration=configuration,
+            devices=tuple(gpu.name for gpu in gpus),
+            estimate=estimate,
+            shortage=shortage,
+        )
+
+
+def _verdict(estimate: Estimate) -> Verdict:
+    if not estimate.devices or not estimate.gpu_layers:
+        return "cpu"
+    if estimate.gpu_layers < estimate.layers:
+        return "partial"
+    return "gpu" if len(estimate.devices) == 1 else "gpus"
+
+
+def _sets(gpus: Sequence[Gpu]) -> Iterator[Sequence[Gpu]]:
+    """The GPU with the most room, the two with the most, …, each set in ggml's order."""
+    ranked = sorted(gpus, key=lambda gpu: gpu.budget_bytes, reverse=True)
+    for count in range(1, len(ranked) + 1):
+        chosen = ranked[:count]
+        yield [gpu for gpu in gpus if gpu in chosen]
+
+
+def _exceeds_free(estimate: Estimate, gpus: Sequence[Gpu]) -> bool:
+    return any(
+        device.total_bytes > gpu.free_bytes - gpu.overhead_bytes
+        for device, gpu in zip(estimate.devices, gpus, strict=True)
+    )
