@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from qwenctl import __version__
+from qwenctl.cli.host import host
 from qwenctl.cli.inspect import inspect
 from qwenctl.cli.list import list_models
 from qwenctl.cli.output import write_line
@@ -65,6 +66,7 @@ app.command("stop")(stop)
 app.command("unload", hidden=True)(stop)
 app.command("serve")(serve)
 app.add_typer(registry, name="registry")
+app.command("host")(host)
 app.command("status")(status)
 app.command("version")(version)
 app.command("runner-service", hidden=True)(runner_service)

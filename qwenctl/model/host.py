@@ -35,6 +35,9 @@ GPU_MARGIN_BYTES: Final = 256 * _MIB
 """The least that a plan leaves free on a GPU, for what no buffer accounts for: cuBLAS workspaces, memory
 pools, the desktop. Measured in the open: 50 to 450 MiB; llama.cpp's own `--fit` leaves 1024 MiB."""
 _GPU_MARGIN_SHARE: Final = 50  # a fiftieth, 2 %
+CUDA_CONTEXT_BYTES: Final = 300 * _MIB
+"""A typical CUDA context, where the card is not at hand to tell its size. An estimate: 107 MiB on an
+RTX 4060 Ti, 555 MiB on an RTX PRO 6000. Source: llama.cpp pull request 23604."""
 RAM_MARGIN_BYTES: Final = 512 * _MIB
 """The least that a plan leaves of the available RAM, for the rest of the machine."""
 _RAM_MARGIN_SHARE: Final = 20  # a twentieth, 5 %

@@ -1,21 +1,58 @@
-"""This machine: cores and memory, as far as this process may use them."""
+"""This machine: cores, memory and GPUs, as far as this process may use them."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
-_CGROUP = Path("/sys/fs/cgroup")
+from qwenctl.errors import AccessDenied, FileMissing
+from qwenctl.model.host import Host, Ram
+from qwenctl.runtime.cgroup import MEMBERSHIP, MOUNT, core_limit, memory_limits
 
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """RAM in bytes. `available` can be used without swapping; limits of the container are counted in."""
-
-    total: int
-    available: int
+_NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
-def physical_cores(cgroup: Path = _CGROUP) -> int:
+def read_host(backends: Sequence[Path] = (), environ: Mapping[str, str] = _NO_VARIABLES) -> Host:
+    """This machine with the GPUs that llama.cpp would use, as it is now.
+
+    `backends` are further ggml backend libraries that the user loads. `environ` is this process's
+    environment, which the process that asks llama.cpp inherits; it is an argument for what hides GPUs
+    (`CUDA_VISIBLE_DEVICES`) where only the drivers can be asked.
+    Takes milliseconds with a llama.cpp for the CPU alone; else up to seconds, for a short-lived process asks.
+    """
+    from qwenctl.runtime.gpus import find_gpus  # a worker needs this module too, and none of that
+
+    ram = read_ram()
+    found = find_gpus(ram, backends, environ)
+    return Host(ram=ram, gpus=found.gpus, cores=physical_cores(), source=found.source, notes=found.notes)
+
+
+def read_profile(path: Path) -> Host:
+    """The machine that a profile describes. Raises: FileMissing, AccessDenied, Malformed, UsageError."""
+    from qwenctl.model.profile import PROFILE_LIMIT, parse_host_profile
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(PROFILE_LIMIT + 1)
+    except FileNotFoundError as error:
+        raise FileMissing(f"machine profile `{path}` does not exist") from error
+    except OSError as error:
+        raise AccessDenied(f"machine profile `{path}` cannot be read: {error.strerror}") from error
+    return parse_host_profile(raw, str(path))
+
+
+def read_ram(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> Ram:
+    """The memory of the machine, or what the limits of its control groups leave of it."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    limits = memory_limits(mount, membership)
+    total = min([machine.total, *(limit.limit_bytes for limit in limits)])
+    available = min([machine.available, *(limit.left_bytes for limit in limits)])
+    return Ram(total_bytes=total, available_bytes=available)
+
+
+def physical_cores(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:
     """The cores to compute on: physical ones, for two threads of one share its arithmetic units; no more
     than the process may run on, nor than its container may use in full.
     """
@@ -24,18 +61,7 @@ def physical_cores(cgroup: Path = _CGROUP) -> int:
     logical = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     physical = psutil.cpu_count(logical=False) or logical
-    return max(1, min(physical, allowed, _cgroup_cores(cgroup) or allowed))
-
-
-def read_memory(cgroup: Path = _CGROUP) -> Memory:
-    """The memory of the machine, or of the container where that is less."""
-    import psutil
-
-    machine = psutil.virtual_memory()
-    limit, used = _cgroup_memory(cgroup)
-    if limit is None or limit >= machine.total:
-        return Memory(machine.total, machine.available)
-    return Memory(limit, max(0, min(machine.available, limit - used)))
+    return max(1, min(physical, allowed, core_limit(mount, membership) or allowed))
 
 
 def resident_bytes() -> int:
@@ -43,49 +69,3 @@ def resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-def _cgroup_memory(root: Path) -> tuple[int | None, int]:
-    """Limit and use of a control group; file pages that can be dropped do not count as used.
-
-    Source: kernel documentation, admin-guide/cgroup-v2, "Memory Interface Files"; cgroup-v1/memory.
-    """
-    for directory, limit_name, used_name in (
-        (root, "memory.max", "memory.current"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        limit, used = _read_number(directory / limit_name), _read_number(directory / used_name)
-        if limit is not None and used is not None:
-            return limit, max(0, used - _read_inactive_file(directory / "memory.stat"))
-    return None, 0
-
-
-def _cgroup_cores(root: Path) -> int | None:
-    """The processor time of a control group in whole cores: quota by period, in microseconds.
-
-    Source: kernel documentation, admin-guide/cgroup-v2, "CPU Interface Files".
-    """
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return max(1, int(quota) // int(period)) if quota.isdigit() and period.isdigit() else None
-
-
-def _read_number(path: Path) -> int | None:
-    """The number in a file; None for `max`, or where there is no such file."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _read_inactive_file(path: Path) -> int:
-    try:
-        pairs = (line.split() for line in path.read_text().splitlines())
-        return next(
-            (int(value) for key, value in pairs if key in ("inactive_file", "total_inactive_file")), 0
-        )
-    except (OSError, ValueError):
-        return 0
