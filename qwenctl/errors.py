@@ -17,6 +17,7 @@ QwenctlError                          1   bug (only as a fallback; raise a subcl
 │   ├── Unauthorized                  4   401 or 403 after the credentials were tried
 │   ├── RateLimited                   4   429 after the retries
 │   └── RegistryFailure               4   an answer that the protocol does not allow
+│       └── RangeIgnored              4   a piece was asked for, and all of it would come
 ├── IntegrityError                    5
 │   ├── DigestMismatch                5   the bytes are not the ones the digest names
 │   ├── SizeMismatch                  5   fewer or more bytes than the descriptor says
@@ -153,6 +154,12 @@ class RegistryFailure(RemoteError):
     """An answer that the distribution protocol does not allow, or a 5xx after the retries."""
 
     code = "registry_failure"
+
+
+class RangeIgnored(RegistryFailure):
+    """A server that knows no byte ranges was asked for a piece: it would send everything before it too."""
+
+    code = "range_ignored"
 
 
 class IntegrityError(QwenctlError):

@@ -158,20 +158,56 @@ class Header:
         return self.size_bytes + max(ends, default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A header as far as its first long array, in most files the vocabulary.
+
+    That array is the last of the `metadata`, with its type and length; its elements begin at byte
+    `size_bytes`. In a header without a long array that is where the tensor table begins.
+    """
+
+    version: int
+    tensor_count: int
+    metadata: Mapping[str, Value]
+    size_bytes: int
+
+
 def read_header(stream: Stream) -> Header:
     """The header at the front of `stream`; reads it and nothing behind it, not even its padding.
 
     Raises: Malformed, saying what is wrong and, for another kind of file, what it seems to be.
     """
     reader = BoundedReader(stream, HEADER_LIMIT)
+    version, tensor_count, metadata_count = _read_counts(reader)
+    metadata = _read_metadata(_Values(reader), metadata_count)
+    alignment = read_alignment(metadata)
+    tensors = _read_tensors(reader, tensor_count, alignment)
+    return Header(version, metadata, tensors, alignment, padded(reader.position, alignment))
+
+
+def read_front(stream: Stream) -> Front:
+    """What stands before the first long array. Raises: Malformed, also when the stream ends before that."""
+    reader = BoundedReader(stream, HEADER_LIMIT)
+    version, tensor_count, metadata_count = _read_counts(reader)
+    metadata = _read_metadata(_Values(reader, stopping=True), metadata_count)
+    return Front(version, tensor_count, metadata, reader.position)
+
+
+def read_tensor_table(stream: Stream, count: int, alignment: int) -> tuple[tuple[Tensor, ...], int]:
+    """The tensor table alone, which begins where `stream` does, and its length in bytes.
+
+    It is checked as a part of a header is, so each tensor follows the one before it. Raises: Malformed.
+    """
+    reader = BoundedReader(stream, HEADER_LIMIT)
+    return _read_tensors(reader, count, alignment), reader.position
+
+
+def _read_counts(reader: BoundedReader) -> tuple[int, int, int]:
+    """Version, number of tensors, number of metadata keys."""
     _check_magic(reader)
     _check_version(version := reader.integer(4))
     tensor_count = reader.count(TENSOR_LIMIT, "tensors")
-    metadata_count = reader.count(METADATA_LIMIT, "metadata keys")
-    metadata = _read_metadata(reader, metadata_count)
-    alignment = _alignment(metadata)
-    tensors = _read_tensors(reader, tensor_count, alignment)
-    return Header(version, metadata, tensors, alignment, _padded(reader.position, alignment))
+    return version, tensor_count, reader.count(METADATA_LIMIT, "metadata keys")
 
 
 def _check_magic(reader: BoundedReader) -> None:
@@ -201,10 +237,12 @@ def _check_version(version: int) -> None:
 
 
 class _Values:
-    """Reads values, and keeps no more than `KEPT_BYTES` of them."""
+    """Reads values, and keeps no more than `KEPT_BYTES` of them; `stopping` before the first long array."""
 
-    def __init__(self, reader: BoundedReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: BoundedReader, *, stopping: bool = False) -> None:
+        self.reader = reader
+        self.stopped = False
+        self._stopping = stopping
         self._room = KEPT_BYTES
 
     def read(self, key: str) -> Value:
@@ -215,7 +253,7 @@ class _Values:
         return self._text(key) if kind is ValueType.STRING else self._number(kind, key)
 
     def _type(self, key: str) -> ValueType:
-        number = self._reader.integer(4)
+        number = self.reader.integer(4)
         try:
             return ValueType(number)
         except ValueError as error:
@@ -225,13 +263,16 @@ class _Values:
         kind = self._type(key)
         if kind is ValueType.ARRAY:
             raise Malformed(f"GGUF metadata `{key}` is an array of arrays")
-        length = self._reader.count(ARRAY_LIMIT, f"elements of `{key}`")
+        length = self.reader.count(ARRAY_LIMIT, f"elements of `{key}`")
         if length <= KEPT_ELEMENTS and self._keep(length * _ELEMENT_BYTES):
             return self._short(kind, length, key)
+        self.stopped = self._stopping
+        if self.stopped:
+            return Array(kind, length, None)
         if kind is ValueType.STRING:
-            self._reader.skip_texts(length, TEXT_LIMIT, f"`{key}`")
+            self.reader.skip_texts(length, TEXT_LIMIT, f"`{key}`")
         else:
-            self._reader.skip(length * struct.calcsize(_FORMATS[kind]))
+            self.reader.skip(length * struct.calcsize(_FORMATS[kind]))
         return Array(kind, length, None)
 
     def _short(self, kind: ValueType, length: int, key: str) -> Array:
@@ -244,15 +285,15 @@ class _Values:
 
     def _text(self, key: str) -> str | Array:
         """Bytes that are no UTF-8 become U+FFFD: tokens may be single bytes."""
-        length = self._reader.count(TEXT_LIMIT, f"bytes of `{key}`")
+        length = self.reader.count(TEXT_LIMIT, f"bytes of `{key}`")
         if self._keep(length):
-            return self._reader.take(length).decode("utf-8", errors="replace")
-        self._reader.skip(length)
+            return self.reader.take(length).decode("utf-8", errors="replace")
+        self.reader.skip(length)
         return Array(ValueType.UINT8, length, None)
 
     def _number(self, kind: ValueType, key: str) -> int | float | bool:
         layout = f"<{_FORMATS[kind]}"
-        number: int | float = struct.unpack(layout, self._reader.take(struct.calcsize(layout)))[0]
+        number: int | float = struct.unpack(layout, self.reader.take(struct.calcsize(layout)))[0]
         if kind is not ValueType.BOOL:
             return number
         if number not in (0, 1):
@@ -266,18 +307,18 @@ class _Values:
         return True
 
 
-def _read_metadata(reader: BoundedReader, count: int) -> dict[str, Value]:
+def _read_metadata(values: _Values, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
-    values = _Values(reader)
-    for _ in range(count):
-        key = _name(reader.text(KEY_LIMIT, "a key"), "metadata key")
+    while len(metadata) < count and not values.stopped:
+        key = _name(values.reader.text(KEY_LIMIT, "a key"), "metadata key")
         if key in metadata:
             raise Malformed(f"GGUF metadata `{key[:_SHOWN]}` is there twice")
         metadata[key] = values.read(key[:_SHOWN])
     return metadata
 
 
-def _alignment(metadata: Mapping[str, Value]) -> int:
+def read_alignment(metadata: Mapping[str, Value]) -> int:
+    """`general.alignment` in bytes, 32 unless the file has another. Raises: Malformed."""
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if isinstance(alignment, bool) or not isinstance(alignment, int):
         raise Malformed("GGUF header has an alignment that is no whole number")
@@ -295,7 +336,7 @@ def _read_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Te
             raise Malformed(f"GGUF tensor `{tensor.name}` is there twice")
         if tensor.offset != end:
             raise Malformed(f"GGUF tensor `{tensor.name}` is at {tensor.offset}, where {end} is expected")
-        end = _padded(end + tensor.size_bytes, alignment)
+        end = padded(end + tensor.size_bytes, alignment)
         if end > _SIZE_LIMIT:
             raise Malformed(f"GGUF tensor `{tensor.name}` ends impossibly far out")
         tensors[tensor.name] = tensor
@@ -327,5 +368,6 @@ def _name(raw: bytes, what: str) -> str:
     return text
 
 
-def _padded(length: int, alignment: int) -> int:
+def padded(length: int, alignment: int) -> int:
+    """`length`, or what is more to a multiple of `alignment`."""
     return -(-length // alignment) * alignment

@@ -61,10 +61,12 @@ class Source(Protocol):
         """Whether the content is here whole: of this digest, with this size."""
         ...
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """The content from byte `offset` on, *not yet verified*; the caller closes the reader.
 
-        `offset` equal to the size gives an empty reader. Raises: BlobUnknown.
+        With a `length` it is a piece of at most so many bytes, and no more than that is transferred.
+        `offset` equal to the size gives an empty reader. Raises: BlobUnknown; RangeIgnored for a piece
+        behind the front that cannot be had without all that is before it.
         """
         ...
 
@@ -127,6 +129,37 @@ def content_of(raw: bytes) -> Content:
     return reopen
 
 
+def piece_of(reader: Reader, length: int | None) -> Reader:
+    """At most `length` bytes from the front of `reader`, which is closed with it; None for all."""
+    return reader if length is None else _Piece(reader, length)
+
+
+class _Piece:
+    """The front of a reader."""
+
+    def __init__(self, reader: Reader, length: int) -> None:
+        self._reader = reader
+        self._left = length
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See `Reader`."""
+        count = self._reader.readinto(buffer[: self._left]) if self._left > 0 else 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class MemoryTarget:
     """A target in memory: for tests, and for artifacts that are being made."""
 
@@ -149,12 +182,12 @@ class MemoryTarget:
         raw = self._content.get(descriptor.digest)
         return raw is not None and len(raw) == descriptor.size
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """See `Source.fetch`."""
         raw = self._content.get(descriptor.digest)
         if raw is None:
             raise BlobUnknown(f"`{descriptor.digest}` is not here")
-        return content_of(raw)(offset)
+        return piece_of(content_of(raw)(offset), length)
 
     def push(self, descriptor: Descriptor, content: Content) -> None:
         """See `Target.push`."""

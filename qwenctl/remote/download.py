@@ -5,10 +5,11 @@ those expire. What arrives is not verified here.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from qwenctl.errors import BlobUnknown, RegistryFailure, Unreachable
+from qwenctl.errors import BlobUnknown, RangeIgnored, RegistryFailure, Unreachable
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.protocol import parse_content_range
 from qwenctl.oci.target import PIECE
@@ -21,25 +22,36 @@ Ask = Callable[[Request], Response]
 
 
 class Download:
-    """The content of `descriptor` from a byte on; the caller closes it.
+    """The content of `descriptor` from a byte on, or a piece of it; the caller closes it.
 
     Reconnects as long as there is progress between two breaks, else after the policy's delays; gives up
     with the last error. A body that ends early without an error ends the reader when it has ended early
     too often: its size is then found wrong by who verifies.
     """
 
-    def __init__(self, client: Client, ask: Ask, url: str, descriptor: Descriptor, offset: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        ask: Ask,
+        url: str,
+        descriptor: Descriptor,
+        offset: int,
+        length: int | None = None,
+    ) -> None:
         self._client, self._ask, self._url = client, ask, url
         self._descriptor = descriptor
         self._position = offset
+        self._end = descriptor.size if length is None else min(descriptor.size, offset + length)
+        self._whole = length is None
+        self._skips = length is None or offset == 0
         self._failures = 0
-        self._response = self._connect() if offset < descriptor.size else None
+        self._response = self._connect() if offset < self._end else None
 
     def readinto(self, buffer: memoryview, /) -> int:
         """See `Reader`. Raises: Unreachable, RegistryFailure, Unauthorized, BlobUnknown."""
         while self._response is not None:
             try:
-                count = self._response.readinto(buffer)
+                count = self._response.readinto(buffer if self._whole else self._within(buffer))
             except Unreachable as error:
                 self._pause(error)
                 self._reconnect()
@@ -47,8 +59,9 @@ class Download:
             if count:
                 self._failures = 0
                 self._position += count
+                self._finish()
                 return count
-            if self._position >= self._descriptor.size or not self._may_go_on():
+            if self._position >= self._end or not self._may_go_on():
                 return 0
             self._reconnect()
         return 0
@@ -65,6 +78,21 @@ class Download:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _within(self, buffer: memoryview) -> memoryview:
+        """The part of `buffer` that the piece may still fill: a server may send more than was asked for."""
+        return buffer[: max(0, self._end - self._position)]
+
+    def _finish(self) -> None:
+        """See the end of a piece that was sent as one, so that its connection can be used again."""
+        if (
+            not self._whole
+            and self._position == self._end
+            and self._response
+            and self._response.status == 206
+        ):
+            with suppress(Unreachable):
+                self._response.readinto(memoryview(bytearray(1)))
 
     def _may_go_on(self) -> bool:
         """After a body that ended early: whether another try is worth it; waits for it."""
@@ -92,11 +120,12 @@ class Download:
 
     def _connect(self) -> Response:
         """The answer from the current position on."""
-        first, last = self._position, self._descriptor.size - 1
+        first, last = self._position, self._end - 1
         # The closed form: some registries answer the open one, `bytes=N-`, with 416.
-        headers = {"Range": f"bytes={first}-{last}"} if first else {}
+        part = first > 0 or self._end < self._descriptor.size
+        headers = {"Range": f"bytes={first}-{last}"} if part else {}
         response = self._ask(Request("GET", self._url, headers))
-        if response.status == 416 and first:
+        if response.status == 416 and part:
             response.close()
             response = self._ask(Request("GET", self._url))
         if response.status == 206:
@@ -116,7 +145,10 @@ class Download:
         return response
 
     def _skipped_to(self, response: Response, first: int) -> Response:
-        """For a server that ignores ranges: read and drop what is here already."""
+        """For a server that ignores ranges: read and drop what is here already. Raises: RangeIgnored."""
+        if not self._skips:
+            response.close()
+            raise RangeIgnored(f"`{self._client.base}` sends `{self._descriptor.digest}` as a whole only")
         scratch = memoryview(bytearray(min(PIECE, max(first, 1))))
         while first and (count := response.readinto(scratch[: min(first, len(scratch))])):
             first -= count

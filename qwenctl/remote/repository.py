@@ -23,7 +23,7 @@ from qwenctl.oci.protocol import (
     uploads_path,
 )
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Content, Reader, content_of, read_bytes
+from qwenctl.oci.target import Content, Reader, content_of, piece_of, read_bytes
 from qwenctl.remote.client import Client, base_url, failure
 from qwenctl.remote.credentials import Credentials
 from qwenctl.remote.download import Download
@@ -69,17 +69,17 @@ class Repository:
                 return False
             raise failure(response, f"the question for `{descriptor.digest}`")
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """See `Source.fetch`. A blob's reader goes on by itself when the connection breaks."""
         if not descriptor.is_manifest:
-            return Download(self.client, self._pull, self._path(descriptor), descriptor, offset)
+            return Download(self.client, self._pull, self._path(descriptor), descriptor, offset, length)
         response = self._pull(Request("GET", self._path(descriptor), {"Accept": descriptor.media_type}))
         if response.status == 404:
             response.close()
             raise BlobUnknown(f"`{self.client.base}` does not have the manifest `{descriptor.digest}`")
         if response.status != 200:
             raise failure(response, f"the download of the manifest `{descriptor.digest}`")
-        return content_of(response.read(MANIFEST_LIMIT + 1))(offset)
+        return piece_of(content_of(response.read(MANIFEST_LIMIT + 1))(offset), length)
 
     def push(self, descriptor: Descriptor, content: Content) -> None:
         """See `Target.push`: nothing when it is there, else mounted, else uploaded."""

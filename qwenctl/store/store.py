@@ -17,7 +17,7 @@ from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT, parse_document
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Content, Reader, read_bytes
+from qwenctl.oci.target import Content, Reader, piece_of, read_bytes
 from qwenctl.store.disk import Disk, translated
 from qwenctl.store.ingest import adopt, ingest, present
 from qwenctl.store.layout import Entries, Entry, Layout
@@ -103,7 +103,7 @@ class Store:
         """See `Source.exists`: by size, for the digest was proved when it came; manifests are hashed."""
         return present(self.layout, descriptor)
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """See `Source.fetch`."""
         path = self.layout.blob(descriptor.digest)
         with translated(path):
@@ -112,7 +112,7 @@ class Store:
             except FileNotFoundError as error:
                 raise _absent(descriptor.digest) from error
             file.seek(offset)
-        return file
+        return piece_of(file, length)
 
     def describe(self, digest: Digest) -> Descriptor:
         """The size of some content, as a descriptor of plain bytes. Raises: BlobUnknown."""

@@ -90,6 +90,21 @@ def content_comes_back(open_target: Open) -> None:
         assert read_bytes(target.fetch(descriptor, offset), len(raw)) == raw[offset:], offset
 
 
+def pieces_can_be_read(open_target: Open) -> None:
+    """A piece is the bytes from its offset on, cut off at its length or at the end, also of a manifest."""
+    target, _ = open_target()
+    raw = some_bytes()
+    descriptor = push_bytes(target, raw)
+    ends = ((0, 0), (0, 1), (0, 1 << 20), (7, 1 << 21), (len(raw) - 5, 5), (len(raw) - 5, 50), (len(raw), 9))
+    for offset, length in ends:
+        piece = read_bytes(target.fetch(descriptor, offset, length), len(raw))
+        assert piece == raw[offset : offset + length], (offset, length)
+    manifest = push_artifact(target)
+    piece = read_bytes(target.fetch(manifest.descriptor, 10, 20), len(manifest.raw))
+    assert piece == manifest.raw[10:30]
+    refuses(BlobUnknown, lambda: target.fetch(Descriptor.of(b"never", BLOB), 1, 2).close())
+
+
 def readers_can_be_left(open_target: Open) -> None:
     """A reader can be closed in the middle, and twice; the next one starts anew."""
     target, _ = open_target()
@@ -358,6 +373,7 @@ def many_threads_may_push(open_target: Open) -> None:
 
 SUITE: tuple[Callable[[Open], None], ...] = (
     content_comes_back,
+    pieces_can_be_read,
     readers_can_be_left,
     empty_content_is_content,
     other_digests_work,

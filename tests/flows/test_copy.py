@@ -57,8 +57,8 @@ class Damaged(MemoryTarget):
         super().__init__()
         self._damage = damage
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
-        with super().fetch(descriptor, offset) as reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
+        with super().fetch(descriptor, offset, length) as reader:
             buffer = memoryview(bytearray(descriptor.size + 1))
             raw = bytes(buffer[: reader.readinto(buffer)])
         if descriptor.is_manifest or not raw:
@@ -178,8 +178,8 @@ def test_interrupted_content_is_resumed_where_it_stopped(tmp_path: Path) -> None
 
         asked: ClassVar[list[int]] = []
 
-        def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
-            reader = super().fetch(descriptor, offset)
+        def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
+            reader = super().fetch(descriptor, offset, length)
             if descriptor != made.manifest.layers[0]:
                 return reader
             self.asked.append(offset)

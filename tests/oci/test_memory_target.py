@@ -44,7 +44,7 @@ def test_small_content_is_proved(size: int, error: type[Exception]) -> None:
     """Content that is not what its descriptor says is not given out."""
 
     class Liar(MemoryTarget):
-        def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+        def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
             return content_of(bytes(10))(offset)
 
     with pytest.raises(error):

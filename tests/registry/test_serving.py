@@ -25,9 +25,9 @@ class WatchedStore(Store):
         super().__init__(layout)
         self.readers: list[Reader] = []
 
-    def fetch(self, descriptor: Descriptor, offset: int = 0) -> Reader:
+    def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """As a store, remembered."""
-        self.readers.append(super().fetch(descriptor, offset))
+        self.readers.append(super().fetch(descriptor, offset, length))
         return self.readers[-1]
 
 

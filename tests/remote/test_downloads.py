@@ -8,6 +8,7 @@ from qwenctl.errors import (
     BlobUnknown,
     ConnectionBroken,
     DigestMismatch,
+    RangeIgnored,
     RegistryFailure,
     SizeMismatch,
 )
@@ -64,6 +65,37 @@ def test_a_server_that_refuses_ranges(connect: Connect, faulty: FaultyRegistry, 
     """After a 416 the whole is asked for."""
     faulty.faults.refuse_range = True
     assert read_bytes(connect().fetch(blob, 700_000), len(RAW)) == RAW[700_000:]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 1000), (1, 1000), (500_000, 200_000), (len(RAW) - 9, 99)])
+def test_pieces(connect: Connect, faulty: FaultyRegistry, blob: Descriptor, offset: int, length: int) -> None:
+    """A piece is asked for by its closed range, once."""
+    assert read_bytes(connect().fetch(blob, offset, length), len(RAW)) == RAW[offset : offset + length]
+    last = min(offset + length, len(RAW)) - 1
+    assert [seen.headers.get("range") for seen in faulty.requests("GET")] == [f"bytes={offset}-{last}"]
+
+
+@pytest.mark.parametrize("fault", ["ignore_range", "refuse_range"])
+def test_pieces_of_a_server_without_ranges(
+    connect: Connect, faulty: FaultyRegistry, blob: Descriptor, fault: str
+) -> None:
+    """The front is read and the rest left alone; what is further behind is refused, not waded to."""
+    setattr(faulty.faults, fault, True)
+    assert read_bytes(connect().fetch(blob, 0, 1000), len(RAW)) == RAW[:1000]
+    with pytest.raises(RangeIgnored):
+        connect().fetch(blob, 1, 1000)
+
+
+def test_a_piece_goes_on_after_a_break(
+    connect: Connect, faulty: FaultyRegistry, blob: Descriptor, slept: list[float]
+) -> None:
+    """What is missing of the piece is asked for, and nothing beyond it."""
+    faulty.faults.drop_after, faulty.faults.drops = 100_000, 1
+    assert read_bytes(connect().fetch(blob, 50_000, 300_000), len(RAW)) == RAW[50_000:350_000]
+    assert [seen.headers.get("range") for seen in faulty.requests("GET")] == [
+        "bytes=50000-349999",
+        "bytes=150000-349999",
+    ]
 
 
 def test_a_server_that_sends_another_range(
