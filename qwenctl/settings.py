@@ -45,6 +45,8 @@ class Settings:
     """How long an idle model stays loaded; infinity is forever (`QWENCTL_KEEP_ALIVE`)."""
     port: int = DEFAULT_PORT
     """TCP port of `qwenctl serve` (`QWENCTL_PORT`)."""
+    ggml_backends: tuple[Path, ...] = ()
+    """Further ggml backend libraries to load beside llama.cpp's own (`QWENCTL_GGML_BACKENDS`)."""
 
 
 def _path(text: str) -> Path:
@@ -54,6 +56,10 @@ def _path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise UsageError(f"the home directory in `{text}` is not known") from error
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    return tuple(_path(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _port(text: str) -> int:
@@ -80,6 +86,7 @@ _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "insecure_registries": ("QWENCTL_INSECURE_REGISTRIES", _hosts),
     "keep_alive_seconds": ("QWENCTL_KEEP_ALIVE", parse_duration),
     "port": ("QWENCTL_PORT", _port),
+    "ggml_backends": ("QWENCTL_GGML_BACKENDS", _paths),
 }
 
 FILE_KEYS: Final = {
@@ -90,6 +97,7 @@ FILE_KEYS: Final = {
     "insecure_registries": "insecure_registries",
     "keep_alive": "keep_alive_seconds",
     "port": "port",
+    "ggml_backends": "ggml_backends",
 }
 """The keys of the settings file, each with the field that it sets; flags are spelled like them."""
 _KEYS: Final = {field: key for key, field in FILE_KEYS.items()}

@@ -28,6 +28,7 @@ def test_defaults() -> None:
         insecure_registries=frozenset(),
         keep_alive_seconds=300.0,
         port=DEFAULT_PORT,
+        ggml_backends=(),
     )
 
 
@@ -53,6 +54,13 @@ def test_defaults() -> None:
         ),
         ("keep_alive_seconds", "keep_alive", "QWENCTL_KEEP_ALIVE", ("1s", "2m", "3"), (1.0, 120.0, 3.0)),
         ("port", "port", "QWENCTL_PORT", ("0", "1", "65535"), (0, 1, 65535)),
+        (
+            "ggml_backends",
+            "ggml_backends",
+            "QWENCTL_GGML_BACKENDS",
+            ("/a", "/b, /c", ""),
+            ((Path("/a"),), (Path("/b"), Path("/c")), ()),
+        ),
     ],
 )
 def test_flags_win_over_the_environment_over_the_file(

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from qwenctl import __version__
+from qwenctl.cli.fit import fit
 from qwenctl.cli.host import host
 from qwenctl.cli.inspect import inspect
 from qwenctl.cli.list import list_models
@@ -52,6 +53,7 @@ def root(
 
 
 app.command("pull")(pull)
+app.command("fit")(fit)
 app.command("run")(run)
 app.command("list")(list_models)
 app.command("ls", hidden=True)(list_models)

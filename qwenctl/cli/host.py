@@ -64,7 +64,7 @@ def host(
     from qwenctl.runtime.host import read_host, read_profile
 
     settings = load_settings()
-    backends: Sequence[Path] = getattr(settings, "ggml_backends", ())
+    backends: Sequence[Path] = settings.ggml_backends
     shown = read_profile(profile) if profile else read_host(backends, os.environ)
     Printer("host", json).result(_report(shown), _text(shown))
 

@@ -32,7 +32,7 @@ def _names(models: list[LoadedStatus]) -> str:
 
 
 def _table(models: list[LoadedStatus]) -> str:
-    headers = ("NAME", "ID", "STATE", "REQUESTS", "CONTEXT", "MEMORY", "UNTIL")
+    headers = ("NAME", "ID", "STATE", "REQUESTS", "CONTEXT", "GPU", "MEMORY", "UNTIL")
     return table(headers, [_row(model) for model in models])
 
 
@@ -43,9 +43,19 @@ def _row(status: LoadedStatus) -> tuple[str, ...]:
         status.state,
         str(status.requests),
         str(status.model.context_length) if status.model else "-",
+        _on_gpus(status),
         render_bytes(status.resident_bytes) if status.resident_bytes else "-",
         _until(status),
     )
+
+
+def _on_gpus(status: LoadedStatus) -> str:
+    """Layers on GPUs and what the model takes there, as it was loaded, else as it was planned."""
+    memory = (status.model and status.model.memory) or (status.plan and status.plan.estimate)
+    if not memory or not memory.gpu_layers:
+        return "-"
+    taken = sum(device.total_bytes for device in memory.devices)
+    return f"{memory.gpu_layers}/{memory.layers} {render_bytes(taken)}"
 
 
 def _until(status: LoadedStatus) -> str:

@@ -1,5 +1,7 @@
 """`qwenctl pull`: bring a model into the store."""
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -7,19 +9,25 @@ import typer
 
 from qwenctl.cli.options import Json
 from qwenctl.cli.output import Printer
-from qwenctl.errors import Interrupted, ReferenceUnknown, Unreachable
+from qwenctl.errors import Interrupted, MemoryShort, ReferenceUnknown, Unreachable, UsageError
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
     from qwenctl.flows.catalog import Catalog
+    from qwenctl.flows.fit_report import Fit
     from qwenctl.flows.pull import Pulled
+    from qwenctl.oci.descriptor import Descriptor
     from qwenctl.oci.reference import Reference
+    from qwenctl.oci.target import Source
     from qwenctl.settings import Settings
     from qwenctl.store.store import Store
 
 
 class PullReport(msgspec.Struct, frozen=True):
-    """The data of `pull --json`. `moved_bytes` is what really came over."""
+    """The data of `pull --json`. `moved_bytes` is what really came over.
+
+    `fit` is the verdict from before the download; null when nothing was downloaded, or nothing checked.
+    """
 
     name: str
     reference: str
@@ -28,24 +36,47 @@ class PullReport(msgspec.Struct, frozen=True):
     moved_bytes: int
     blobs_moved: int
     blobs_present: int
+    fit: "Fit | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What is asked before a download: nothing, the verdict, or the verdict without its consequences.
+
+    `quiet` says nothing of a model that fits.
+    """
+
+    enabled: bool = True
+    force: bool = False
+    quiet: bool = False
 
 
 def pull(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model: NAME[:TAG] or NAME@sha256:…")],
+    fit: Annotated[bool, typer.Option("--fit", help="The largest variant that fits this machine.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Download what does not fit, too.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not look at memory before.")] = False,
     json: Json = False,
 ) -> None:
     """Download a model, verified; continues an interrupted download.
 
-    Example: qwenctl pull qwen2.5:7B-Q4_K_M
+    Says before whether it fits this machine. Example: qwenctl pull qwen2.5:7B-Q4_K_M
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
     from qwenctl.flows.names import parse_name
 
+    if fit and no_check:
+        raise UsageError("`--fit` is a check, `--no-check` is none", hint="leave one of them out")
     settings, catalog = load_settings(), open_catalog()
     store = open_store(settings)
     printer = Printer("pull", json)
-    reference = parse_name(model, catalog, settings.registry)
-    pulled = pull_with_progress(reference, settings, catalog, store, printer)
+    reference = (
+        _best_fitting(model, settings, catalog, store, printer)
+        if fit
+        else parse_name(model, catalog, settings.registry)
+    )
+    checks = Checks(enabled=not no_check, force=force)
+    pulled, verdict = pull_with_progress(reference, settings, catalog, store, printer, checks)
     report = PullReport(
         reference.familiar(),
         str(reference),
@@ -54,23 +85,38 @@ def pull(
         pulled.moved_bytes,
         pulled.blobs_moved,
         pulled.blobs_present,
+        verdict,
     )
     printer.result(report, _sentence(report))
 
 
 def pull_with_progress(
-    reference: "Reference", settings: "Settings", catalog: "Catalog", store: "Store", printer: Printer
-) -> "Pulled":
-    """Pull, with a display that fits the streams. A name that nobody knows gets near names as a hint."""
+    reference: "Reference",
+    settings: "Settings",
+    catalog: "Catalog",
+    store: "Store",
+    printer: Printer,
+    checks: Checks,
+) -> "tuple[Pulled, Fit | None]":
+    """Pull, with a display that fits the streams, after a look at whether the model fits this machine.
+
+    A name that nobody knows gets near names as a hint. Raises: MemoryShort when the person declines.
+    """
     from qwenctl.cli.progress import watch
     from qwenctl.cli.wiring import open_source
     from qwenctl.flows.names import near_names, unknown
+    from qwenctl.flows.pull import is_current
     from qwenctl.flows.pull import pull as pull_model
     from qwenctl.oci.reference import BUILT_IN, DOCKER_HUB
 
     try:
-        with open_source(reference, settings, catalog) as source, watch(printer) as observe:
-            return pull_model(reference, source, store, observe)
+        with open_source(reference, settings, catalog) as source:
+            root = source.resolve(reference)
+            verdict = None
+            if checks.enabled and not is_current(reference, root, store):
+                verdict = _check(reference, root, source, settings, printer, checks)
+            with watch(printer) as observe:
+                return pull_model(reference, source, store, observe, root), verdict
     except (ReferenceUnknown, Unreachable) as error:
         known = tuple(catalog.known()) if reference.registry in (BUILT_IN, DOCKER_HUB) else ()
         near = () if reference.familiar() in known else near_names(reference, known, store)
@@ -81,9 +127,73 @@ def pull_with_progress(
         raise type(error)(error.message, hint=both) from error
     except KeyboardInterrupt as error:
         raise Interrupted(
-            "interrupted; what was downloaded is kept",
+            "stopped; what was downloaded is kept",
             hint=f"`qwenctl pull {reference.familiar()}` goes on from there",
         ) from error
+
+
+def _check(
+    reference: "Reference",
+    root: "Descriptor",
+    source: "Source",
+    settings: "Settings",
+    printer: Printer,
+    checks: Checks,
+) -> "Fit | None":
+    """The verdict by the model's header, told; None for a model that is not in GGUF."""
+    from qwenctl.cli.memory import open_machine
+    from qwenctl.flows.fit import fit, subject_of_model
+    from qwenctl.model.memory.plan import Wishes
+
+    try:
+        subject = subject_of_model(reference.familiar(), root, source)
+    except UsageError:
+        return None
+    verdict = fit(subject, open_machine(settings), Wishes())
+    if not checks.quiet or not verdict.fits:
+        printer.note(f"{verdict.name}: {verdict.advice}")
+    if not verdict.fits and not checks.force:
+        _ask(verdict, printer)
+    return verdict
+
+
+def _ask(verdict: "Fit", printer: Printer) -> None:
+    """Whether to download what does not fit; without a person it is a warning."""
+    from qwenctl.cli.terminal import confirmed, interactive
+
+    if printer.as_json or not interactive():
+        printer.note(f"warning: {verdict.name} is downloaded all the same; `--fit` takes a variant that fits")
+        return
+    if not confirmed(f"download {render_bytes(verdict.file_bytes)} all the same?"):
+        raise MemoryShort(
+            f"`{verdict.name}` does not fit and was not downloaded",
+            hint="`--fit` takes a variant that fits, `--force` does not ask",
+        )
+
+
+def _best_fitting(
+    model: str, settings: "Settings", catalog: "Catalog", store: "Store", printer: Printer
+) -> "Reference":
+    """The largest variant of the model's family that fits. Raises: MemoryShort when none does."""
+    from qwenctl.cli.memory import open_machine
+    from qwenctl.cli.wiring import open_source
+    from qwenctl.flows.fit_model import Judge, best_variant, fit_model
+    from qwenctl.flows.names import parse_name
+    from qwenctl.model.memory.plan import Wishes
+
+    def open_at(reference: "Reference") -> "AbstractContextManager[Source]":
+        return open_source(reference, settings, catalog)
+
+    judge = Judge(open_machine(settings), Wishes())
+    asked = fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=True)
+    best = best_variant(asked.variants)
+    if best is None:
+        raise MemoryShort(
+            f"no variant of `{model}` fits this machine: {asked.selected.advice}",
+            hint=f"`qwenctl fit {model} --all` shows them",
+        )
+    printer.note(f"{best.name} is the largest variant that fits")
+    return parse_name(best.name, catalog, settings.registry)
 
 
 def _sentence(report: PullReport) -> str:

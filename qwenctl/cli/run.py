@@ -1,8 +1,10 @@
 """`qwenctl run`: chat with a model, or answer one prompt."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import typer
@@ -14,7 +16,9 @@ from qwenctl.errors import UsageError
 if TYPE_CHECKING:
     from qwenctl.flows.catalog import Catalog
     from qwenctl.flows.find import Found
+    from qwenctl.model.memory.configuration import KvType
     from qwenctl.runner.client import RunnerClient
+    from qwenctl.runner.messages import LoadedStatus, LoadOptions
     from qwenctl.runtime.engine import Message
     from qwenctl.runtime.events import Usage
     from qwenctl.runtime.sampling import Sampling
@@ -51,8 +55,15 @@ def run(
     context: Annotated[
         int | None, typer.Option("--context", "-c", help="Context length in tokens; reloads the model.")
     ] = None,
+    kv: Annotated[
+        str | None, typer.Option("--kv", help="KV cache: f16, q8_0 (half the memory), q4_0; reloads.")
+    ] = None,
     keep_alive: Annotated[
         str | None, typer.Option("--keep-alive", help="How long it stays loaded: 5m, 0, -1.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Load it even if it does not fit.")] = False,
+    host: Annotated[
+        Path | None, typer.Option("--host", hidden=True, help="Refused: see `qwenctl fit --host`.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -63,6 +74,11 @@ def run(
     from qwenctl.cli.terminal import interactive, piped_text
     from qwenctl.units import parse_duration
 
+    if host is not None:
+        raise UsageError(
+            "a simulated machine loads nothing",
+            hint=f"`qwenctl fit {model} --host {host}` tells what it would",
+        )
     given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
     printer = Printer("run", json)
     text = _joined(" ".join(prompt or []), None if interactive() and not json else piped_text())
@@ -70,7 +86,7 @@ def run(
         raise UsageError("there is nothing to ask", hint="give a prompt, or pipe one in")
     _sampling({key: value for key, value in given.items() if value is not None})
     keep = None if keep_alive is None else parse_duration(keep_alive)
-    chat = _open(model, given, max_tokens, context, keep, printer)
+    chat = _open(model, given, max_tokens, _load_options(context, kv, force), keep, printer)
     if text is None:
         chat.converse(system)
     elif json:
@@ -89,28 +105,52 @@ def _open(
     model: str,
     given: dict[str, float | int | None],
     max_tokens: int | None,
-    context: int | None,
+    options: "LoadOptions",
     keep_alive_seconds: float | None,
     printer: Printer,
 ) -> "_Chat":
     """The model, pulled if it is missing, and a runner that has it loaded where that was asked for."""
+    from qwenctl.cli.terminal import waiting
     from qwenctl.cli.wiring import load_settings
     from qwenctl.runner.client import RunnerClient
-    from qwenctl.runner.messages import LoadOptions
 
     settings = load_settings()
-    found, suggested = _ensure(model, settings, printer)
+    found, suggested, quantization = _ensure(model, settings, printer, options.force)
     chosen = {**suggested, **{key: value for key, value in given.items() if value is not None}}
     sampling = _sampling(chosen)
     runner = RunnerClient.connect(settings)
-    if context is not None:
-        runner.load(found.name, LoadOptions(context_length=context), keep_alive_seconds)
+    if options.given() or options.force or sys.stderr.isatty():
+        with waiting(f"loading {found.name} …"):
+            status = runner.load(found.name, options, keep_alive_seconds)
+        _tell(status, quantization)
     return _Chat(runner, found, sampling, max_tokens, keep_alive_seconds, settings)
 
 
-def _ensure(model: str, settings: "Settings", printer: Printer) -> "tuple[Found, dict[str, float]]":
-    """The model in the store, pulled when it is not there, and the sampling that its maker suggests."""
-    from qwenctl.cli.pull import pull_with_progress
+def _tell(status: "LoadedStatus", quantization: str) -> None:
+    """The line on what the load took, for a person at a terminal."""
+    from qwenctl.cli.output import complain
+    from qwenctl.model.memory.words import load_line
+
+    if status.plan is not None and sys.stderr.isatty():
+        complain(load_line(quantization, status.plan))
+
+
+def _load_options(context: int | None, kv: str | None, force: bool) -> "LoadOptions":
+    from qwenctl.model.memory.configuration import KV_TYPES
+    from qwenctl.runner.messages import LoadOptions
+
+    if kv is not None and kv.lower() not in KV_TYPES:
+        raise UsageError(f"`--kv` cannot be `{kv}`", hint=f"it is one of {', '.join(KV_TYPES)}")
+    return LoadOptions(context_length=context, kv_type=cast("KvType | None", kv and kv.lower()), force=force)
+
+
+def _ensure(
+    model: str, settings: "Settings", printer: Printer, force: bool
+) -> "tuple[Found, dict[str, float], str]":
+    """The model in the store, pulled when it is not there, the sampling that its maker suggests, and its
+    quantization.
+    """
+    from qwenctl.cli.pull import Checks, pull_with_progress
     from qwenctl.cli.wiring import open_catalog, open_store
     from qwenctl.flows.find import Found
     from qwenctl.flows.names import parse_name
@@ -120,9 +160,11 @@ def _ensure(model: str, settings: "Settings", printer: Printer) -> "tuple[Found,
     found = _look_up(model, store, catalog, settings.registry)
     if found is None:
         reference = parse_name(model, catalog, settings.registry)
-        pulled = pull_with_progress(reference, settings, catalog, store, _Silent(printer))
+        checks = Checks(force=force, quiet=True)
+        pulled, _ = pull_with_progress(reference, settings, catalog, store, _Silent(printer), checks)
         found = Found(reference, pulled.root)
-    return found, suggested_sampling(read_artifact(store, found.root).config)
+    config = read_artifact(store, found.root).config
+    return found, suggested_sampling(config), config.quantization
 
 
 def _look_up(model: str, store: "Store", catalog: "Catalog", registry: str) -> "Found | None":
@@ -190,8 +232,6 @@ class _Chat:
 
     def answer(self, text: str, system: str | None) -> None:
         """The answer alone on stdout, as it comes."""
-        import sys
-
         from qwenctl.chat.terminal import answer_once
 
         pieces = self._pieces(_messages(text, system))

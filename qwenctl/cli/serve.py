@@ -28,6 +28,7 @@ def serve(
 
     Example: qwenctl serve & curl http://127.0.0.1:12434/v1/models
     """
+    from qwenctl.cli.memory import MemoryPlanner
     from qwenctl.cli.models import StoreModels
     from qwenctl.cli.wiring import load_settings
     from qwenctl.runner.service import ServiceOptions, run
@@ -39,5 +40,6 @@ def serve(
         printer.event(Serving("ready", status.url, status.pid))
         printer.note(f"serving on {status.url}/v1, store {status.store}; Ctrl-C ends it")
 
-    run(settings, StoreModels(settings), ServiceOptions(foreground=True, port=settings.port), ready)
+    options = ServiceOptions(foreground=True, port=settings.port)
+    run(settings, StoreModels(settings), options, ready, planner=MemoryPlanner(settings))
     printer.result(None)

@@ -10,6 +10,13 @@ def interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def confirmed(question: str) -> bool:
+    """Whether the person says yes; the question is on stderr, and no is the default."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
     """Show what is waited for while the block runs, on a terminal; nothing of it stays."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from qwenctl.model.card import Card, parse_card
+from qwenctl.oci.reference import BUILT_IN, DEFAULT_NAMESPACE, DOCKER_HUB, Reference
 from qwenctl.store.catalog import built_in_names, card_paths, catalog_path, open_catalog
 from qwenctl.store.store import Store
 
@@ -55,6 +56,12 @@ class Catalog:
         """The card of a family; None when there is none. Raises: Malformed for a damaged file."""
         path = self.families.get(family)
         return parse_card(path.read_bytes(), path.name) if path else None
+
+    def card_of(self, reference: Reference) -> Card | None:
+        """The card of a repository that the catalogue speaks for: built-in ones, and `ai/` on Docker Hub."""
+        namespace, _, family = reference.repository.rpartition("/")
+        speaks = (reference.registry, namespace) in {(BUILT_IN, ""), (DOCKER_HUB, DEFAULT_NAMESPACE)}
+        return self.card(family) if speaks else None
 
     def cards(self) -> tuple[Card, ...]:
         """All cards, by name."""

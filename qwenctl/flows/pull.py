@@ -23,16 +23,22 @@ class Pulled:
     blobs_present: int
 
 
-def pull(reference: Reference, source: Source, store: Store, observe: Observer = ignore) -> Pulled:
+def pull(
+    reference: Reference,
+    source: Source,
+    store: Store,
+    observe: Observer = ignore,
+    root: Descriptor | None = None,
+) -> Pulled:
     """Bring what `reference` names at `source` into `store`; its tag is the last write.
 
-    Costs one HEAD when nothing changed. A pinned reference moves no tag. Raises: ReferenceUnknown,
-    RemoteError, IntegrityError, DiskFull.
+    `root` is what it resolved to, for a caller that knows. Costs one HEAD when nothing changed. A pinned
+    reference moves no tag. Raises: ReferenceUnknown, RemoteError, IntegrityError, DiskFull.
     """
-    root = source.resolve(reference)
-    if current(reference, store) == root.digest and is_complete(root, store):
+    root = root or source.resolve(reference)
+    if is_current(reference, root, store):
         return Pulled(reference, root, True, 0, 0, 0)
-    copied = copy(source, reference, store, observe=observe)
+    copied = copy(source, reference, store, root=root, observe=observe)
     return Pulled(
         reference,
         copied.root,
@@ -41,6 +47,11 @@ def pull(reference: Reference, source: Source, store: Store, observe: Observer =
         copied.blobs_moved,
         copied.blobs_present,
     )
+
+
+def is_current(reference: Reference, root: Descriptor, store: Store) -> bool:
+    """Whether `reference` names `root` in the store already, with all of its content."""
+    return current(reference, store) == root.digest and is_complete(root, store)
 
 
 def current(reference: Reference, store: Store) -> object:

@@ -37,7 +37,7 @@ def show(text: str, store: Store, catalog: Catalog, registry: str) -> Shown:
         found = find(text, store, catalog, registry)
         return Shown(None, (view(found, store),), None)
     reference = parse_name(text, catalog, registry)
-    card = _card(reference, catalog)
+    card = catalog.card_of(reference)
     stored = tuple(
         view(Found(name, root), store)
         for name, root in store.tags()
@@ -49,10 +49,3 @@ def show(text: str, store: Store, catalog: Catalog, registry: str) -> Shown:
         near = near_names(reference, catalog.known(), store)
         raise unknown(reference, near, "in the store or among the model cards")
     return Shown(card, stored, reference.tag)
-
-
-def _card(reference: Reference, catalog: Catalog) -> Card | None:
-    """The card of a repository that the catalogue speaks for: the built-in registry and `ai/` on the Hub."""
-    namespace, _, family = reference.repository.rpartition("/")
-    speaks = (reference.registry, namespace) in {(BUILT_IN, ""), (DOCKER_HUB, DEFAULT_NAMESPACE)}
-    return catalog.card(family) if speaks else None

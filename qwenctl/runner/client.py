@@ -215,6 +215,8 @@ def service_options(settings: Settings) -> list[str]:
         "registry": settings.registry,
         "keep-alive": _spelled(settings.keep_alive_seconds),
     }
+    if settings.ggml_backends:
+        shared["ggml-backends"] = ",".join(map(str, settings.ggml_backends))
     return [f"--{name}={value}" for name, value in shared.items()]
 
 

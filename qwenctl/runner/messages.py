@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from qwenctl.model.memory.configuration import FlashAttention, KvType
+from qwenctl.model.memory.plan import Plan
 from qwenctl.runtime.engine import ChatRequest, LoadedModel
 from qwenctl.runtime.events import Event
 from qwenctl.runtime.wire import Failed
@@ -28,7 +29,10 @@ ChatLine = Event | Failed
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The caller's wishes for opening a model; None leaves one to the model and the engine."""
+    """The caller's wishes for opening a model; None leaves one to the model, the machine and the engine.
+
+    `force` tries a load that does not fit by the plan.
+    """
 
     context_length: int | None = None
     slots: int | None = None
@@ -36,10 +40,12 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     gpu_layers: int | None = None
     flash_attention: FlashAttention | None = None
     kv_type: KvType | None = None
+    force: bool = False
 
     def given(self) -> dict[str, object]:
         """The wishes that were made, by the names that `EngineOptions` has for them."""
-        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        wishes = msgspec.structs.asdict(self)
+        return {name: value for name, value in wishes.items() if value is not None and name != "force"}
 
 
 class LoadCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,8 @@ class ShutdownCall(msgspec.Struct, frozen=True):
 class LoadedStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A model in the runner. `model` and the memory are None while it loads.
 
+    `plan` is what the load was planned to take, None where nobody could tell; `model.memory` is what it took.
+
     `requests` are on it now; `expires_seconds` from now it is unloaded, None while it works or for ever.
     """
 
@@ -90,6 +98,7 @@ class LoadedStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     resident_bytes: int | None = None
     model: LoadedModel | None = None
+    plan: Plan | None = None
 
 
 class RunnerStatus(msgspec.Struct, frozen=True, kw_only=True):

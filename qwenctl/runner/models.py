@@ -1,9 +1,18 @@
-"""Where the runner's models come from: a role that the program's outermost layer fills from the store."""
+"""Where the runner's models come from, and how each is to be loaded: roles that the program's outermost
+layer fills, from the store and from what it knows of this machine.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
+
+from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.plan import Plan
+from qwenctl.runner.messages import LoadOptions
+from qwenctl.runtime.engine import EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +46,38 @@ class ModelSource(Protocol):
     def models(self) -> Sequence[FoundModel]:
         """All models, in the order to show them."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDecision:
+    """How a model is opened. `plan` says what that takes; None where nobody can tell."""
+
+    options: EngineOptions
+    plan: Plan | None = None
+
+
+class LoadPlanner(Protocol):
+    """Decides how a model is opened. Called on threads of the runner; may block."""
+
+    def decide(self, found: FoundModel, options: LoadOptions, held: Mapping[str, Estimate]) -> LoadDecision:
+        """The decision for these wishes on this machine now. `held` is what each loaded model takes.
+
+        Raises: MemoryShort with the numbers, unless the wishes say `force`; what the model's file raises.
+        """
+        ...
+
+
+class Unplanned:
+    """A `LoadPlanner` that looks at nothing: the wishes, and the engine's defaults."""
+
+    def decide(self, found: FoundModel, options: LoadOptions, held: Mapping[str, Estimate]) -> LoadDecision:
+        """See `LoadPlanner.decide`."""
+        return LoadDecision(engine_options(found, options))
+
+
+def engine_options(found: FoundModel, options: LoadOptions) -> EngineOptions:
+    """The wishes for a model as the engine takes them."""
+    wishes = EngineOptions(
+        path=found.path, context_length=found.context_length, chat_template=found.chat_template
+    )
+    return msgspec.structs.replace(wishes, **options.given())

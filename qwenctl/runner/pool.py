@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
-from qwenctl.errors import Conflict, LoadFailed, NotFound, WorkerDied
+from qwenctl.errors import Conflict, LoadFailed, MemoryShort, NotFound, WorkerDied
+from qwenctl.model.memory.words import needs_text
 from qwenctl.runner.messages import LoadedStatus, LoadOptions
-from qwenctl.runner.models import FoundModel, ModelSource
+from qwenctl.runner.models import FoundModel, LoadDecision, LoadPlanner, ModelSource, Unplanned
 from qwenctl.runner.supervisor import Worker
-from qwenctl.runtime.engine import EngineOptions, LoadedModel, Request
+from qwenctl.runtime.engine import LoadedModel, Request
 from qwenctl.runtime.events import Event
 
 StartWorker = Callable[[], Awaitable[Worker]]
@@ -39,6 +40,7 @@ class _Slot:
         self.last_used = 0.0
         self.worker: Worker | None = None
         self.expiry: asyncio.TimerHandle | None = None
+        self.decision: LoadDecision | None = None
         self.loading: asyncio.Task[LoadedModel]
 
     @property
@@ -51,6 +53,8 @@ class _Slot:
     def suits(self, options: LoadOptions) -> bool:
         """Whether the wishes are met by how the model was, or is being, loaded."""
         mine = self.options.given()
+        if self.decision is not None:
+            mine = {**msgspec.structs.asdict(self.decision.options), **mine}
         return all(mine.get(name) == value for name, value in options.given().items())
 
     def disarm(self) -> None:
@@ -63,13 +67,21 @@ class Pool:
     """The loaded models of a runner: `limit` at the most; the idle one used longest ago makes room."""
 
     def __init__(
-        self, source: ModelSource, start_worker: StartWorker, *, keep_alive_seconds: float, limit: int
+        self,
+        source: ModelSource,
+        start_worker: StartWorker,
+        *,
+        keep_alive_seconds: float,
+        limit: int,
+        planner: LoadPlanner | None = None,
     ) -> None:
         self._source = source
+        self._planner: LoadPlanner = planner or Unplanned()
         self._start_worker = start_worker
         self._keep_alive_seconds = keep_alive_seconds
         self._limit = limit
         self._slots: dict[str, _Slot] = {}
+        self._loads = asyncio.Lock()  # one at a time: each plan must see what the load before it took
         self._endings: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -183,16 +195,34 @@ class Pool:
         found = slot.found
         try:
             await asyncio.gather(*leaving)  # their memory must be free before this one takes it
-            slot.worker = await self._start_worker()
-            slot.worker.ended.add_done_callback(lambda _: self._forget(slot))
-            if self._slots.get(found.id) is not slot:
-                raise LoadFailed(f"`{found.name}` was stopped before it was loaded")
-            model = await slot.worker.load(found.name, _engine_options(found, slot.options))
+            async with self._loads:
+                decision = slot.decision = await self._decide(slot)
+                slot.worker = await self._start_worker()
+                slot.worker.ended.add_done_callback(lambda _: self._forget(slot))
+                if self._slots.get(found.id) is not slot:
+                    raise LoadFailed(f"`{found.name}` was stopped before it was loaded")
+                model = await _load(slot.worker, found.name, decision)
         except BaseException:
             self._detach(slot)
             raise
         _log.info("`%s` is loaded in process %d", found.name, slot.worker.pid)
         return model
+
+    async def _decide(self, slot: _Slot) -> LoadDecision:
+        """How to load it. Where memory is short, models that idle leave, the one used longest ago first.
+
+        Raises: MemoryShort, naming the models that work and hold memory too.
+        """
+        while True:
+            others = [item for item in self._slots.values() if item is not slot]
+            held = {item.found.name: item.model.memory for item in others if item.model and item.model.memory}
+            try:
+                return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held)
+            except MemoryShort as error:
+                idle = [item for item in others if not item.holders and item.model]
+                if not idle:
+                    raise _with_workers(error, others) from error
+                await self._detach(min(idle, key=lambda item: item.last_used))
 
     def _rest(self, slot: _Slot) -> None:
         loop = asyncio.get_running_loop()
@@ -250,6 +280,7 @@ class Pool:
             pid=slot.worker.pid if slot.worker else None,
             resident_bytes=await _resident_bytes(_worker_of(slot)) if model else None,
             model=model,
+            plan=slot.decision.plan if slot.decision else None,
         )
 
 
@@ -264,11 +295,27 @@ def _worker_of(slot: _Slot) -> Worker:
     return slot.worker
 
 
-def _engine_options(found: FoundModel, options: LoadOptions) -> EngineOptions:
-    wishes = EngineOptions(
-        path=found.path, context_length=found.context_length, chat_template=found.chat_template
-    )
-    return msgspec.structs.replace(wishes, **options.given())
+async def _load(worker: Worker, name: str, decision: LoadDecision) -> LoadedModel:
+    try:
+        return await worker.load(name, decision.options)
+    except MemoryShort as error:
+        raise _with_plan(error, decision) from error
+
+
+def _with_plan(error: MemoryShort, decision: LoadDecision) -> MemoryShort:
+    """llama.cpp ran out of memory all the same: its words, and what was planned."""
+    if decision.plan is None:
+        return error
+    return MemoryShort(f"{error.message}; planned were {needs_text(decision.plan)}", hint=error.hint)
+
+
+def _with_workers(error: MemoryShort, others: Sequence[_Slot]) -> MemoryShort:
+    """The refusal, with the models that would have to be stopped."""
+    names = ", ".join(f"`{slot.found.name}`" for slot in others)
+    if not names:
+        return error
+    hints = [*([error.hint] if error.hint else []), f"at work and in memory: {names}"]
+    return MemoryShort(error.message, hint="; ".join(hints))
 
 
 def _remaining(slot: _Slot) -> float | None:

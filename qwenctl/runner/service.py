@@ -29,7 +29,7 @@ from qwenctl.runner.listen import (
     sole_runner,
 )
 from qwenctl.runner.messages import LOG_NAME, SOCKET_NAME, RunnerStatus
-from qwenctl.runner.models import ModelSource
+from qwenctl.runner.models import LoadPlanner, ModelSource
 from qwenctl.runner.pool import Pool
 from qwenctl.runner.supervisor import WORKER_ARGV, WorkerStarter
 from qwenctl.settings import Settings
@@ -64,11 +64,12 @@ def run(
     source: ModelSource,
     options: ServiceOptions,
     on_ready: Callable[[RunnerStatus], None] = lambda _: None,
+    planner: LoadPlanner | None = None,
 ) -> None:
     """Lives one life of the runner and returns at its end. In the main thread it obeys SIGTERM and SIGINT.
 
-    `on_ready` is called once, when requests are answered. Returns at once when it was started on demand
-    and another runner is already there.
+    `planner` decides how models are loaded; without one nothing looks at memory. `on_ready` is called once,
+    when requests are answered. Returns at once when it was started on demand and another runner is there.
 
     Raises: Conflict when the port is taken, or `foreground` and another runner works or is `foreground`
     too. AccessDenied, InvalidSettings for directories that cannot be used.
@@ -90,7 +91,7 @@ def run(
         listeners = [] if options.port is None else [sockets.enter_context(bind_loopback(options.port))]
         listeners.append(sockets.enter_context(bind_unix(path)))
         sockets.callback(path.unlink, missing_ok=True)
-        asyncio.run(_Service(settings, source, options, listeners).live(on_ready))
+        asyncio.run(_Service(settings, source, options, listeners, planner).live(on_ready))
 
 
 def _send_away(settings: Settings) -> None:
@@ -116,6 +117,7 @@ class _Service:
         source: ModelSource,
         options: ServiceOptions,
         listeners: Sequence[socket.socket],
+        planner: LoadPlanner | None,
     ) -> None:
         self._settings = settings
         self._options = options
@@ -123,7 +125,13 @@ class _Service:
         self._url = _url_of(listeners)
         self._starter = WorkerStarter(options.worker_argv, settings.state / LOG_NAME)
         keep_alive = settings.keep_alive_seconds
-        self._pool = Pool(source, self._starter, keep_alive_seconds=keep_alive, limit=options.model_limit)
+        self._pool = Pool(
+            source,
+            self._starter,
+            keep_alive_seconds=keep_alive,
+            limit=options.model_limit,
+            planner=planner,
+        )
         self._born_seconds = time.monotonic()
         self._server: Server
         self._stopping: asyncio.Task[None]

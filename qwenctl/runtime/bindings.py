@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -15,13 +16,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from qwenctl.errors import LoadFailed
+from qwenctl.errors import LoadFailed, MemoryShort
 
 _PACKAGE: Final = "llama_cpp"
 # Source: ggml.h, enum ggml_log_level.
 _LEVEL_DEBUG: Final = 1
 _LEVEL_ERROR: Final = 4
 _LEVEL_CONTINUE: Final = 5
+
+# Source: ggml-cuda.cu (`cudaMalloc failed: out of memory`), ggml-alloc.c and ggml-backend.cpp (`failed to
+# allocate`), ggml-vulkan.cpp (`ErrorOutOfDeviceMemory`), llama-model.cpp (`unable to allocate`).
+_OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|OutOf(?:Device|Host)Memory|unable to allocate|failed to allocate", re.IGNORECASE
+)
+_MEMORY_HINT: Final = "a smaller context, fewer slots, `--kv q8_0` or a smaller variant need less memory"
 
 _once: Final = threading.Lock()
 _opened: "Library | None" = None
@@ -79,13 +87,25 @@ class Log:
         """Whether a line since `clear` has these words."""
         return any(words in line for _, line in list(self._lines))
 
+    def failure(self, what: str, hint: str) -> LoadFailed | MemoryShort:
+        """The error that `what` failed, with llama.cpp's reason: memory that is short, or anything else."""
+        short = next((line for _, line in list(self._lines) if _OUT_OF_MEMORY.search(line)), None)
+        if short is not None:
+            return MemoryShort(f"{what}: {_without_function(short)}", hint=_MEMORY_HINT)
+        return LoadFailed(f"{what}: {self.error()}", hint=hint)
+
     def error(self) -> str:
         """The first error since `clear`, without the name of the C++ function in front."""
         errors = [line for level, line in list(self._lines) if level == _LEVEL_ERROR]
         if not errors:
             return "it gave no reason"
-        function, colon, reason = errors[0].partition(": ")
-        return reason if colon and " " not in function else errors[0]
+        return _without_function(errors[0])
+
+
+def _without_function(line: str) -> str:
+    """A line of the log without the name of the C++ function in front."""
+    function, colon, reason = line.partition(": ")
+    return reason if colon and " " not in function else line
 
 
 def library() -> Library:

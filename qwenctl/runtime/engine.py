@@ -27,9 +27,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     `ubatch_tokens` into one computation. `threads` None is the number of physical cores, but 1 for a tiny
     model. `gpu_layers` -1 is all of them, 0 hides the GPUs altogether (llama.cpp would still stage
     weights on them). `devices` are the GPUs to use, by ggml's names; None is those that llama.cpp takes.
-    `tensor_split` are their shares; empty is by their free memory. `mmap` None is: yes with a GPU; no on
-    a CPU alone, where llama.cpp repacks many quantizations and the mapped file would stay beside the
-    copy. `chat_template` replaces the file's.
+    `tensor_split` are their shares; empty is by their free memory. `backends` are further ggml backend
+    libraries to load. `mmap` None is: yes with a GPU; no on a CPU alone, where llama.cpp repacks many
+    quantizations and the mapped file would stay beside the copy. `chat_template` replaces the file's.
 
     `flash_attention` saves memory; but on a CPU with an f16 cache it sums in half precision, and how a prompt
     was cut into batches can then decide between tokens that are almost equally likely. `off`, or another
@@ -47,6 +47,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     kv_type: KvType = "f16"
     devices: tuple[str, ...] | None = None
     tensor_split: tuple[float, ...] = ()
+    backends: tuple[Path, ...] = ()
     mmap: bool | None = None
     chat_template: str | None = None
 

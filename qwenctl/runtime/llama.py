@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from qwenctl.errors import FileMissing, InvalidRequest, LoadFailed
-from qwenctl.runtime.bindings import Library, library
+from qwenctl.errors import FileMissing, InvalidRequest, LoadFailed, MemoryShort
+from qwenctl.runtime.bindings import Library, library, load_backends
 from qwenctl.runtime.engine import EngineOptions, SpecialToken
 from qwenctl.runtime.ggml import ggml_devices
 
@@ -25,10 +25,11 @@ class LlamaModel:
     def __init__(self, options: EngineOptions, *, allocate: bool = True) -> None:
         """Without `allocate` the model takes no memory for tensors, and only its sizes are true.
 
-        Raises: FileMissing; LoadFailed with llama.cpp's own reason.
+        Raises: FileMissing; MemoryShort when a device has too little; LoadFailed with llama.cpp's own reason.
         """
         if not options.path.is_file():
             raise FileMissing(f"there is no file `{options.path}`")
+        load_backends(options.backends)
         self.library: Final = library()
         api = self.library.api
         self.library.log.clear()
@@ -40,8 +41,8 @@ class LlamaModel:
             parameters.load_mode = api.llama_load_mode_from_str(b"none")  # with another it aborts
         self.handle: Final = api.llama_model_load_from_file(bytes(options.path), parameters)
         if not self.handle:
-            raise LoadFailed(
-                f"llama.cpp refused `{options.path.name}`: {self.library.log.error()}",
+            raise self.library.log.failure(
+                f"llama.cpp refused `{options.path.name}`",
                 hint="the file is damaged or too new; pull the model again or upgrade qwenctl",
             )
         self.vocabulary: Final = Vocabulary(self.library, api.llama_model_get_vocab(self.handle))
@@ -198,9 +199,9 @@ def _device_list(names: Sequence[str] | None) -> "ctypes.Array[ctypes.c_void_p] 
     return (ctypes.c_void_p * (len(names) + 1))(*(known[name] for name in names))
 
 
-def refused(library: Library, path: Path, what: str) -> LoadFailed:
+def refused(library: Library, path: Path, what: str) -> LoadFailed | MemoryShort:
     """The error for a null handle: `what` could not be made, in llama.cpp's own words."""
-    return LoadFailed(
-        f"llama.cpp could not make {what} for `{path.name}`: {library.log.error()}",
+    return library.log.failure(
+        f"llama.cpp could not make {what} for `{path.name}`",
         hint="a smaller context or fewer slots need less memory",
     )

@@ -36,7 +36,16 @@ FAILURES = [
     (("nonsense", "--json"), "nonsense", "usage", 2),
 ]
 
-SUCCESSES = [("list",), ("ps",), ("status",), ("version",), ("show", "qwen3"), ("stop", "--all")]
+SUCCESSES = [
+    ("list",),
+    ("ps",),
+    ("status",),
+    ("version",),
+    ("show", "qwen3"),
+    ("stop", "--all"),
+    ("host",),
+    ("fit", "guide"),
+]
 
 
 @pytest.mark.parametrize(("arguments", "command", "code", "status"), FAILURES, ids=lambda v: str(v)[:40])
@@ -83,8 +92,8 @@ def test_help_is_for_people_and_needs_no_store(qwenctl: Command, store_path: Pat
 
 def test_usage_errors_name_the_next_step(qwenctl: Command) -> None:
     """The command's own help is the hint."""
-    shown = qwenctl("pull", "--nope")
-    assert shown.err == "error: no such option: --nope\nhint: see `qwenctl pull --help`\n"
+    shown = qwenctl("pull", "--zzz")
+    assert shown.err == "error: no such option: --zzz\nhint: see `qwenctl pull --help`\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ class TestPull:
 
     @pytest.mark.parametrize("name", GUIDE)
     def test_every_built_in_variant(self, qwenctl: Command, name: str) -> None:
-        """The built-in models are pulled without a network; again they are up to date."""
+        """The built-in models are pulled without a network, after the verdict; again they are up to date."""
         first = qwenctl("pull", name)
-        assert (first.status, first.err) == (0, "")
+        assert first.status == 0
+        assert re.fullmatch(rf"{name.removesuffix(':latest')}: .* [0-9.]+ (MiB|GiB) .*\n", first.err)
         assert first.out.startswith(f"pulled {name.removesuffix(':latest')} (")
         again = qwenctl("pull", name)
         assert again.out == f"{name.removesuffix(':latest')} is up to date\n"

@@ -78,16 +78,27 @@ class Shortage(msgspec.Struct, frozen=True, kw_only=True):
     budget_bytes: int
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan takes of a GPU or of the `RAM`: buffers, and what driver or process take beside them."""
+
+    name: str
+    needed_bytes: int
+    free_bytes: int
+    capacity_bytes: int
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How to load a model. `devices` are the GPUs, by ggml's names; empty is the CPU alone.
 
-    With the verdict `no` it is what was tried last, and `shortage` says where it failed.
+    `places` are those GPUs, and last the RAM. With the verdict `no` it is what was tried last, and `shortage`
+    says where it failed.
     """
 
     verdict: Verdict
     configuration: Configuration
     devices: tuple[str, ...]
     estimate: Estimate
+    places: tuple[Place, ...]
     shortage: Shortage | None = None
 
     @property
@@ -230,8 +241,28 @@ class Planner:
             configuration=configuration,
             devices=tuple(gpu.name for gpu in gpus),
             estimate=estimate,
+            places=_places(estimate, gpus, self.host),
             shortage=shortage,
         )
+
+
+def _places(estimate: Estimate, gpus: Sequence[Gpu], host: Host) -> tuple[Place, ...]:
+    on_gpus = [
+        Place(
+            name=gpu.name,
+            needed_bytes=device.total_bytes + gpu.overhead_bytes,
+            free_bytes=gpu.free_bytes,
+            capacity_bytes=gpu.total_bytes,
+        )
+        for device, gpu in zip(estimate.devices, gpus, strict=True)
+    ]
+    ram = Place(
+        name="RAM",
+        needed_bytes=needed_ram_bytes(estimate, gpus),
+        free_bytes=host.ram.available_bytes,
+        capacity_bytes=host.ram.total_bytes,
+    )
+    return (*on_gpus, ram)
 
 
 def _verdict(estimate: Estimate) -> Verdict:

@@ -1,0 +1,130 @@
+"""`qwenctl fit`: whether a model fits this machine, or another one, before it is downloaded or loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+
+import typer
+
+from qwenctl.cli.options import Json
+from qwenctl.cli.output import Printer
+from qwenctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from qwenctl.flows.fit import Machine
+    from qwenctl.flows.fit_model import Asked
+    from qwenctl.model.memory.plan import Wishes
+    from qwenctl.oci.reference import Reference
+    from qwenctl.oci.target import Source
+    from qwenctl.settings import Settings
+
+Method = Literal["auto", "computed", "measured"]
+
+_LONGEST: Final = "max"
+
+
+def fit(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model, pulled or not.")] = None,
+    gguf: Annotated[Path | None, typer.Option("--gguf", metavar="FILE", help="A GGUF file instead.")] = None,
+    all_variants: Annotated[bool, typer.Option("--all", "-a", help="Every variant of the model.")] = False,
+    context: Annotated[
+        str | None,
+        typer.Option("--context", "-c", metavar="N|max", help="Tokens that one request may hold."),
+    ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option("--parallel", metavar="S", help="Requests side by side."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="B", help="Tokens of one batch.")] = 512,
+    ubatch: Annotated[int, typer.Option("--ubatch", metavar="U", help="Tokens computed at once.")] = 512,
+    kv_type: Annotated[
+        str, typer.Option("--kv-type", "--kv", metavar="TYPE", help="KV cache: f16, q8_0, q4_0, …")
+    ] = "f16",
+    flash_attention: Annotated[
+        str, typer.Option("--flash-attention", metavar="on|off|auto", help="As llama.cpp has it.")
+    ] = "auto",
+    gpu_layers: Annotated[
+        int | None,
+        typer.Option("--gpu-layers", metavar="N", help="Layers on GPUs; -1 is all."),
+    ] = None,
+    host: Annotated[
+        Path | None, typer.Option("--host", metavar="FILE", help="A machine profile instead of this machine.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", metavar="computed|measured", help="By us, or by llama.cpp itself.")
+    ] = "auto",
+    json: Json = False,
+) -> None:
+    """Say whether a model fits this machine: memory to the byte, from its header alone.
+
+    Examples: qwenctl fit qwen2.5 · qwenctl fit qwen2.5 --all · qwenctl fit qwen2.5:7B-F16 --host box.yaml
+    """
+    from qwenctl.cli.fit_text import render
+    from qwenctl.cli.memory import open_machine
+    from qwenctl.cli.wiring import load_settings
+    from qwenctl.flows.fit_model import report_on
+    from qwenctl.model.memory.configuration import FlashAttention, KvType
+    from qwenctl.model.memory.plan import Wishes
+
+    if (model is None) == (gguf is None):
+        raise UsageError("give a MODEL, or a file with `--gguf`", hint="see `qwenctl fit --help`")
+    wishes = Wishes(
+        context_tokens=None if context in (None, _LONGEST) else _tokens(str(context)),
+        slots=_at_least("--parallel", parallel, 1),
+        batch_tokens=batch,
+        ubatch_tokens=ubatch,
+        kv_type=_one_of("--kv-type", kv_type.lower(), KvType),
+        flash_attention=_one_of("--flash-attention", flash_attention.lower(), FlashAttention),
+        gpu_layers=_at_least("--gpu-layers", gpu_layers, -1),
+    )
+    settings = load_settings()
+    machine = open_machine(settings, host, _one_of("--method", method.lower(), Method))
+    asked = _ask(model, gguf, all_variants, wishes, machine, settings, longest=context == _LONGEST)
+    Printer("fit", json).result(report_on(asked, machine.host), render(asked, machine.host))
+
+
+def _ask(
+    model: str | None,
+    gguf: Path | None,
+    all_variants: bool,
+    wishes: "Wishes",
+    machine: "Machine",
+    settings: "Settings",
+    *,
+    longest: bool,
+) -> "Asked":
+    from qwenctl.cli.wiring import open_catalog, open_source, open_store
+    from qwenctl.flows.fit import subject_of_file
+    from qwenctl.flows.fit_model import Asked, Judge, fit_model
+
+    judge = Judge(machine, wishes, longest)
+    if gguf is not None:
+        verdict = judge(subject_of_file(gguf))
+        return Asked(verdict, (verdict,))
+    assert model is not None
+    catalog, store = open_catalog(), open_store(settings)
+
+    def open_at(reference: "Reference") -> "AbstractContextManager[Source]":
+        return open_source(reference, settings, catalog)
+
+    return fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=all_variants)
+
+
+def _tokens(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        raise UsageError(f"`--context` is `{text}`, neither a number of tokens nor `max`")
+    return int(text)
+
+
+def _at_least(flag: str, value: int | None, least: int) -> int | None:
+    if value is not None and value < least:
+        raise UsageError(f"`{flag}` is {value}, but at least {least} is needed")
+    return value
+
+
+def _one_of(flag: str, value: str, choices: object) -> Any:
+    known = get_args(choices)
+    if value not in known:
+        raise UsageError(f"`{flag}` cannot be `{value}`", hint=f"it is one of {', '.join(known)}")
+    return value

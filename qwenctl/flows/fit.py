@@ -1,0 +1,217 @@
+"""Fit: a model's header and a machine → a verdict with its numbers, for models that are here or not.
+
+text → Reference → manifest → weights → header (two ranges) → Shape ┐
+machine, or a profile of one → Host                                 ├→ Planner → Fit
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from qwenctl.errors import FileMissing, Malformed, UsageError
+from qwenctl.flows.fit_report import Fit, describe, unknown_fit
+from qwenctl.flows.header import read_remote_header
+from qwenctl.flows.views import read_artifact
+from qwenctl.model.artifact import ModelArtifact, Role
+from qwenctl.model.gguf import read_header
+from qwenctl.model.host import Gpu, Host
+from qwenctl.model.memory.architectures import check_known
+from qwenctl.model.memory.configuration import Configuration
+from qwenctl.model.memory.estimate import Estimate, Estimator
+from qwenctl.model.memory.hyperparameters import Unknown, read_hyperparameters
+from qwenctl.model.memory.plan import Estimating, Plan, Planner, Wishes
+from qwenctl.model.memory.remedies import find_remedies
+from qwenctl.model.shape import Shape
+from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.target import Source
+
+Method = Literal["auto", "computed", "measured"]
+
+_COMPUTED_BACKENDS = frozenset({"cuda"})
+"""Backends whose rules the computation was proved on; on others llama.cpp is asked, where it can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model to be judged: its header, and what is known of it beside.
+
+    `header_bytes` and `header_requests` are what the header cost at its source.
+    """
+
+    name: str
+    shape: Shape
+    file_bytes: int
+    quantization: str | None = None
+    id: str | None = None
+    header_method: str = "file"
+    header_bytes: int = 0
+    header_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where it is to fit: the host, what our loaded models hold there, and how to ask llama.cpp."""
+
+    host: Host
+    held: Mapping[str, Estimate] = field(default_factory=dict)
+    backends: Sequence[Path] = ()
+    method: Method = "auto"
+
+
+def subject_of_file(path: Path) -> Subject:
+    """A GGUF file. Raises: FileMissing; Malformed, also when it is cut short by the tensors' own count."""
+    try:
+        with path.open("rb") as file:
+            header = read_header(file)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise FileMissing(f"file `{path}` cannot be read: {error.strerror}") from error
+    if size < header.file_bytes:
+        raise Malformed(
+            f"`{path}` ends after {size} bytes; by its header it has {header.file_bytes}",
+            hint="the file is cut short; fetch it again",
+        )
+    shape = Shape.of(header)
+    return Subject(path.name, shape, size, shape.quantization)
+
+
+def subject_of_model(name: str, root: Descriptor, source: Source) -> Subject:
+    """A model at a registry or in the store, by the headers of its weights alone.
+
+    Raises: UsageError for a model without GGUF weights; Malformed; what the source raises.
+    """
+    artifact = read_artifact(source, root)
+    weights = artifact.layers(Role.WEIGHTS)
+    if not weights:
+        kind = artifact.config.format or "no weights"
+        raise UsageError(f"`{name}` holds {kind}, not GGUF weights", hint="choose a GGUF variant")
+    read = [read_remote_header(source, layer, artifact.config) for layer in weights]
+    shape = Shape.of(*(item.header for item in read))
+    return Subject(
+        name=name,
+        shape=shape,
+        # a header in two pieces may lack its own word for it
+        quantization=artifact.config.quantization or shape.quantization,
+        file_bytes=_size(artifact),
+        id=str(root.digest),
+        header_method=read[0].method,
+        header_bytes=sum(item.bytes_read for item in read),
+        header_requests=sum(item.requests for item in read),
+    )
+
+
+def fit(subject: Subject, machine: Machine, wishes: Wishes) -> Fit:
+    """The verdict on a model. A model whose memory nobody can tell has the verdict `unknown`, and why.
+
+    Raises: UsageError for wishes that cannot be, and for a measurement of a simulated machine.
+    """
+    try:
+        planner = planner_for(subject.shape, machine)
+        plan = planner.plan(wishes)
+        largest = planner.largest_context(wishes, plan) if plan.fits else 0
+        remedies = find_remedies(planner, wishes, plan, machine.held)
+    except Unknown as error:
+        return unknown_fit(subject, machine.host, error.message)
+    return describe(subject, machine.host, plan, largest, remedies)
+
+
+def plan_load(shape: Shape, machine: Machine, wishes: Wishes) -> Plan:
+    """Only the plan, for a load. Raises: Unknown; UsageError."""
+    return planner_for(shape, machine).plan(wishes)
+
+
+def planner_for(shape: Shape, machine: Machine) -> Planner:
+    """A planner with the method that suits model and machine. Raises: Unknown; UsageError."""
+    model = read_hyperparameters(shape)
+    trained = shape.context_length or 0
+    if not trained:
+        raise Unknown("the header does not say for which context the model was trained")
+    return Planner(machine.host, _estimating(shape, machine), model.layers + 1, trained)
+
+
+def _estimating(shape: Shape, machine: Machine) -> Estimating:
+    host = machine.host
+    if machine.method == "measured":
+        if host.simulated:
+            raise UsageError(
+                "a measurement asks this machine, but `--host` describes another",
+                hint="leave `--method` out; the simulated machine is computed",
+            )
+        return _Measured(shape, machine.backends)
+    if machine.method == "computed" or host.simulated:
+        return _Computed(shape)
+    return _chosen(shape, machine)
+
+
+def _chosen(shape: Shape, machine: Machine) -> Estimating:
+    """Computed where that was proved, else llama.cpp's word, else the computation all the same."""
+    try:
+        check_known(read_hyperparameters(shape))
+    except Unknown:
+        return _Measured(shape, machine.backends)
+    if all(gpu.backend in _COMPUTED_BACKENDS for gpu in machine.host.gpus):
+        return _Computed(shape)
+    return _Either(_Measured(shape, machine.backends), _Computed(shape))
+
+
+class _Computed:
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._estimators: dict[tuple[str, ...], Estimator] = {}
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        names = tuple(gpu.name for gpu in gpus)
+        if names not in self._estimators:
+            self._estimators[names] = Estimator(self._shape, gpus)
+        return self._estimators[names].estimate(configuration, pipeline=pipeline)
+
+
+class _Measured:
+    def __init__(self, shape: Shape, backends: Sequence[Path]) -> None:
+        self._shape = shape
+        self._backends = backends
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        from qwenctl.runtime.measure import measure
+
+        names = tuple(gpu.name for gpu in gpus)
+        measured = measure(self._shape, [configuration], names, self._backends)[0]
+        return _in_order(measured, names)
+
+
+class _Either:
+    """The first, and for good the second once the first knows nothing."""
+
+    def __init__(self, first: Estimating, second: Estimating) -> None:
+        self._first: Estimating | None = first
+        self._second = second
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        if self._first is not None:
+            try:
+                return self._first(configuration, gpus, pipeline=pipeline)
+            except Unknown:
+                self._first = None
+        return self._second(configuration, gpus, pipeline=pipeline)
+
+
+def _in_order(estimate: Estimate, names: Sequence[str]) -> Estimate:
+    """The devices as they were asked for; one that holds nothing is not in llama.cpp's account."""
+    import msgspec
+
+    from qwenctl.model.memory.estimate import DeviceMemory
+
+    known = {device.name: device for device in estimate.devices}
+    devices = tuple(known.get(name) or DeviceMemory(name=name) for name in names)
+    return msgspec.structs.replace(estimate, devices=devices)
+
+
+def _size(artifact: ModelArtifact) -> int:
+    return sum(layer.size for layer in artifact.layers(Role.WEIGHTS))
