@@ -60,7 +60,9 @@ def _longest(fit: Fit) -> str:
 def _setting(fit: Fit) -> str:
     configuration = fit.configuration
     assert configuration is not None
-    slots = f"{configuration.slots} request{'s' if configuration.slots > 1 else ''} side by side"
+    slots = (
+        f"{configuration.slots} requests side by side" if configuration.slots > 1 else "1 request at a time"
+    )
     flash = "on" if fit.flash_attention else "off"
     how = f"{fit.method}, exact" if fit.exact else f"{fit.method}, within 3 %"
     return (
