@@ -11,7 +11,7 @@ from qwenctl.settings import Settings
 
 if TYPE_CHECKING:
     from qwenctl.flows.fit import Machine
-    from qwenctl.model.memory.estimate import Estimate
+    from qwenctl.model.memory.figures import Estimate
     from qwenctl.model.memory.plan import Plan, Wishes
     from qwenctl.model.memory.remedies import Remedy
     from qwenctl.runner.messages import LoadOptions

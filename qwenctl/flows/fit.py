@@ -18,7 +18,8 @@ from qwenctl.model.gguf import read_header
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.architectures import check_known
 from qwenctl.model.memory.configuration import Configuration
-from qwenctl.model.memory.estimate import Estimate, Estimator
+from qwenctl.model.memory.estimate import Estimator
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.hyperparameters import Unknown, read_hyperparameters
 from qwenctl.model.memory.plan import Estimating, Plan, Planner, Wishes
 from qwenctl.model.memory.remedies import find_remedies
@@ -206,7 +207,7 @@ def _in_order(estimate: Estimate, names: Sequence[str]) -> Estimate:
     """The devices as they were asked for; one that holds nothing is not in llama.cpp's account."""
     import msgspec
 
-    from qwenctl.model.memory.estimate import DeviceMemory
+    from qwenctl.model.memory.figures import DeviceMemory
 
     known = {device.name: device for device in estimate.devices}
     devices = tuple(known.get(name) or DeviceMemory(name=name) for name in names)

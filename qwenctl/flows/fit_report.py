@@ -7,7 +7,7 @@ import msgspec
 
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.configuration import Configuration
-from qwenctl.model.memory.estimate import DeviceMemory, HostMemory
+from qwenctl.model.memory.figures import DeviceMemory, HostMemory
 from qwenctl.model.memory.plan import PROCESS_BYTES, Plan, Shortage, Verdict, needed_ram_bytes
 from qwenctl.model.memory.remedies import Remedy
 from qwenctl.model.memory.words import remedy_text, shortage_text

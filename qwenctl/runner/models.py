@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.plan import Plan
 from qwenctl.runner.messages import LoadOptions
 from qwenctl.runtime.engine import EngineOptions

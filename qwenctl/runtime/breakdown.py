@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from qwenctl.model.memory.configuration import Configuration, normalise
-from qwenctl.model.memory.estimate import DeviceMemory, Estimate, HostMemory, Method
+from qwenctl.model.memory.figures import DeviceMemory, Estimate, HostMemory, Method
 from qwenctl.runtime.bindings import Library
 from qwenctl.runtime.ggml import GgmlDevice, ggml_devices
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from qwenctl.errors import GenerationFailed, LoadFailed, UsageError
 from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.runtime.batches import Outcome, Span
 from qwenctl.runtime.breakdown import read_memory
 from qwenctl.runtime.engine import EngineOptions

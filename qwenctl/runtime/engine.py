@@ -9,7 +9,7 @@ import msgspec
 
 from qwenctl.errors import InvalidRequest, QwenctlError
 from qwenctl.model.memory.configuration import Configuration, FlashAttention, KvType
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.runtime.events import Event, Finished
 from qwenctl.runtime.sampling import Sampling
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from qwenctl.errors import InvalidRequest
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.runtime.decoder import LlamaDecoder
 from qwenctl.runtime.engine import (
     Cancel,

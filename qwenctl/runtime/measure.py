@@ -23,7 +23,7 @@ import msgspec
 
 from qwenctl.errors import LoadFailed, QwenctlError
 from qwenctl.model.memory.configuration import Configuration
-from qwenctl.model.memory.estimate import Estimate, Method
+from qwenctl.model.memory.figures import Estimate, Method
 from qwenctl.model.memory.hyperparameters import Unknown
 from qwenctl.model.shape import Shape
 from qwenctl.model.skeleton import make_skeleton

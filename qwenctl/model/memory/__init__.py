@@ -7,6 +7,7 @@
     placement       which layer, weight and cache lies on which device
     scheduler       ggml's scheduler: each operation to a backend, copies between them
     allocator       ggml's graph allocator: how large each backend's compute buffer becomes
+    figures         bytes by place, and who said so
     estimate        all of it: header and configuration → bytes for each device
     plan            bytes and a machine → how to load the model there, or why not
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from qwenctl.model.gguf import Tensor
 from qwenctl.model.memory.graph import GraphBuilder, Setting
 from qwenctl.model.memory.hyperparameters import Hyperparameters, Unknown
 from qwenctl.model.memory.tensor import Graph, Node
@@ -37,23 +38,35 @@ def check_known(model: Hyperparameters) -> None:
     if model.architecture not in _FAMILIES:
         known = ", ".join(sorted(_FAMILIES))
         raise Unknown(f"the graph of `{model.architecture}` models is not known here; those of {known} are")
-    for name in model.tensors:
-        if not _TENSORS.fullmatch(name):
-            raise Unknown(f"tensor `{name}` is not one that a plain `{model.architecture}` model has")
+    if model.experts and model.architecture not in _MIXTURES:
+        raise Unknown(f"`{model.architecture}` models with experts are not known here")
+    for tensor in model.tensors.values():
+        _check_tensor(model, tensor)
     missing = next((name for name in _required(model) if name not in model.tensors), None)
     if missing:
         raise Unknown(f"the file has no tensor `{missing}`")
 
 
+def _check_tensor(model: Hyperparameters, tensor: Tensor) -> None:
+    match = _TENSORS.fullmatch(tensor.name)
+    if not match or int(match["layer"] or 0) >= model.layers:
+        raise Unknown(f"tensor `{tensor.name}` is not one that a plain `{model.architecture}` model has")
+    if not tensor.elements or tensor.dimensions != _expected(model, tensor):
+        shape = " x ".join(map(str, tensor.dimensions))
+        raise Unknown(f"tensor `{tensor.name}` is {shape}, which does not fit the rest of the header")
+
+
 _TENSORS: Final = re.compile(
     r"(?:token_embd|output|output_norm|rope_freqs)\.weight|output\.bias"
-    r"|blk\.[0-9]+\.(?:attn_(?:norm|post_norm|q_norm|k_norm)|post_attention_norm|post_ffw_norm|ffn_norm"
+    r"|blk\.(?P<layer>0|[1-9][0-9]{0,3})\."
+    r"(?:(?:attn_(?:norm|q_norm|k_norm)|post_attention_norm|post_ffw_norm|ffn_norm"
     r"|ffn_gate_inp|ffn_(?:up|gate|down)(?:_exps)?|attn_(?:q|k|v|output))\.weight"
-    r"|blk\.[0-9]+\.(?:attn_(?:q|k|v|output)|ffn_(?:up|gate|down))\.bias"
+    r"|(?:attn_(?:q|k|v|output)|ffn_(?:up|gate|down))\.bias)"
 )
 _LAYER: Final = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm")
 _DENSE: Final = ("ffn_up", "ffn_gate", "ffn_down")
 _EXPERTS: Final = ("ffn_gate_inp", "ffn_up_exps", "ffn_gate_exps", "ffn_down_exps")
+_MIXTURES: Final = frozenset({"qwen3moe", "llama"})
 _NORMED: Final = ("attn_q_norm", "attn_k_norm")
 _POST: Final = ("post_attention_norm", "post_ffw_norm")
 _FURTHER: Final[dict[str, tuple[str, ...]]] = {
@@ -69,6 +82,27 @@ def _required(model: Hyperparameters) -> list[str]:
     names = (*_LAYER, *network, *_FURTHER.get(model.architecture, ()))
     each = [f"blk.{layer}.{name}.weight" for layer in range(model.layers) for name in names]
     return ["output_norm.weight", *each]
+
+
+def _expected(model: Hyperparameters, tensor: Tensor) -> tuple[int, ...]:
+    """The shape that a tensor must have for the graph to hold together; its own where any will do."""
+    width, heads, found = model.width, model.heads, tensor.dimensions
+    match tensor.name.split(".")[2:]:
+        case ["attn_q", "weight"]:
+            return width, heads * model.key_length
+        case ["attn_k", "weight"]:
+            return width, model.key_row
+        case ["attn_v", "weight"]:
+            return width, model.value_row
+        case ["attn_output", "weight"]:
+            return heads * model.value_length, width
+        case ["ffn_up" | "ffn_gate", "weight"]:
+            return width, *found[-1:]
+        case ["ffn_gate_inp", "weight"]:
+            return width, model.experts
+        case ["ffn_up_exps" | "ffn_gate_exps", "weight"]:
+            return width, *found[1:2], model.experts
+    return found or (width,)
 
 
 def _qkv(builder: GraphBuilder, x: Node, layer: int) -> tuple[Node, Node, Node]:

@@ -1,6 +1,7 @@
 """How a model is to be loaded, as far as memory depends on it."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -61,6 +62,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         _check("batch", self.batch_tokens, self.slots, CONTEXT_LIMIT)
         _check("micro-batch", self.ubatch_tokens, 1, CONTEXT_LIMIT)
         _check("gpu layers", self.gpu_layers, ALL_LAYERS, 1 << 16)
+        if not all(isfinite(share) and share >= 0 for share in self.tensor_split):
+            raise UsageError("the shares of the GPUs must be numbers from 0 up")
         if self.flash_attention == "off" and self.kv_type in QUANTIZED_KV:
             raise UsageError(
                 f"a `{self.kv_type}` KV cache needs flash attention",

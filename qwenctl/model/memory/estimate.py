@@ -10,90 +10,21 @@ and the process itself.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
-
-import msgspec
 
 from qwenctl.model.host import Gpu
-from qwenctl.model.memory.allocator import allocate
 from qwenctl.model.memory.architectures import EXACT, build_graph, check_known
-from qwenctl.model.memory.backends import CPU_RULES, RULES
-from qwenctl.model.memory.configuration import Configuration, normalise
+from qwenctl.model.memory.backends import CPU_RULES, RULES, Rules
+from qwenctl.model.memory.compute import compute_bytes
+from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration, normalise
+from qwenctl.model.memory.figures import DeviceMemory, Estimate, HostMemory
 from qwenctl.model.memory.graph import Setting
 from qwenctl.model.memory.hyperparameters import Hyperparameters, Unknown, read_hyperparameters
 from qwenctl.model.memory.placement import cache_bytes, place_layers, weight_bytes
-from qwenctl.model.memory.scheduler import PIPELINE_COPIES, assign, schedule
+from qwenctl.model.memory.scheduler import PIPELINE_COPIES, assign
+from qwenctl.model.quantization import TENSOR_TYPES
 from qwenctl.model.shape import Shape
 
-Method = Literal["computed", "measured", "loaded"]
-"""Ours; llama.cpp's own without allocating; llama.cpp's own of a model that is loaded."""
-
 _LOGIT_BYTES = 4
-
-
-class DeviceMemory(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    rename={"weights_bytes": "weights", "kv_cache_bytes": "kv_cache", "compute_bytes": "compute"},
-):
-    """Bytes on one GPU."""
-
-    name: str
-    weights_bytes: int = 0
-    kv_cache_bytes: int = 0
-    compute_bytes: int = 0
-
-    @property
-    def total_bytes(self) -> int:
-        """All of it."""
-        return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes
-
-
-class HostMemory(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    rename={
-        "weights_bytes": "weights",
-        "kv_cache_bytes": "kv_cache",
-        "compute_bytes": "compute",
-        "output_bytes": "output",
-    },
-):
-    """Bytes in RAM. `output_bytes` are the logits of one token for each slot."""
-
-    weights_bytes: int = 0
-    kv_cache_bytes: int = 0
-    compute_bytes: int = 0
-    output_bytes: int = 0
-
-    @property
-    def total_bytes(self) -> int:
-        """All of it."""
-        return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes + self.output_bytes
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a configuration takes. `gpu_layers` are on GPUs, of `layers` that count the output as one.
-
-    `exact`: the figures are llama.cpp's to the byte; else they are within 3 % in total on models of
-    this family. `pipeline`: several GPUs work on several batches at a time, which takes more memory.
-    """
-
-    method: Method
-    devices: tuple[DeviceMemory, ...]
-    host: HostMemory
-    gpu_layers: int
-    layers: int
-    flash_attention: bool
-    pipeline: bool = False
-    exact: bool = True
-
-    @property
-    def total_bytes(self) -> int:
-        """All devices and the host."""
-        return sum(device.total_bytes for device in self.devices) + self.host.total_bytes
 
 
 def estimate(
@@ -135,20 +66,24 @@ class Estimator:
         self, configuration: Configuration, *, pipeline: bool = True, pinned: bool = True
     ) -> Estimate:
         """See `estimate`."""
-        model, gpus, rules = self._model, self._gpus, self._rules
-        setting = self._setting(configuration, pinned)
-        copies = PIPELINE_COPIES if pipeline and self._pipelines(setting) else 1
+        model = self._model
+        _check_cache(model, configuration)
+        # The engine hides GPUs that get no layers: llama.cpp would stage the host's weights on them.
+        gpus = self._gpus if configuration.gpu_layers else ()
+        rules = self._rules[-1 - len(gpus) :]
+        setting = self._setting(configuration, gpus, pinned)
+        copies = PIPELINE_COPIES if pipeline and _pipelines(setting, rules) else 1
         sizes = setting.sizes
-        graph = build_graph(model, setting, sizes.tokens, sizes.outputs)
-        compute = allocate(schedule(graph, len(rules), copies), rules)
+        compute = compute_bytes(model, setting, rules, copies)
         weights = weight_bytes(model, setting.devices, rules, self._repacked)
         cache = cache_bytes(model, setting, rules)
         *on_gpus, on_host = zip(weights, cache, compute, strict=True)
+        on_gpus += [(0, 0, 0)] * (len(self._gpus) - len(gpus))
         return Estimate(
             method="computed",
             devices=tuple(
                 DeviceMemory(name=gpu.name, weights_bytes=w, kv_cache_bytes=k, compute_bytes=c)
-                for gpu, (w, k, c) in zip(gpus, on_gpus, strict=True)
+                for gpu, (w, k, c) in zip(self._gpus, on_gpus, strict=True)
             ),
             host=HostMemory(
                 weights_bytes=on_host[0],
@@ -163,12 +98,10 @@ class Estimator:
             exact=model.architecture in EXACT and all(gpu.backend == "cuda" for gpu in gpus),
         )
 
-    def _setting(self, configuration: Configuration, pinned: bool) -> Setting:
-        model, gpus = self._model, self._gpus
+    def _setting(self, configuration: Configuration, gpus: Sequence[Gpu], pinned: bool) -> Setting:
+        model = self._model
         sizes = normalise(configuration)
-        shares = configuration.tensor_split or tuple(float(gpu.free_bytes) for gpu in gpus)
-        if len(shares) != len(gpus):
-            raise Unknown(f"the split has {len(shares)} shares for {len(gpus)} GPUs")
+        shares = _shares(configuration, gpus)
         devices = place_layers(model.layers, configuration.gpu_layers, shares)
         setting = Setting(
             sizes=sizes,
@@ -178,9 +111,11 @@ class Estimator:
             host=len(gpus),
             full_offload=bool(gpus) and len(gpus) not in devices,
             window_cells=_window_cells(model, configuration),
+            transposed=configuration.flash_attention == "off",
             pinned=pinned,
         )
-        if configuration.flash_attention == "auto" and not self._flash_attention_stays(setting):
+        optional = configuration.flash_attention == "auto" and configuration.kv_type not in QUANTIZED_KV
+        if optional and not self._flash_attention_stays(setting):
             return _without_flash_attention(setting)
         return setting
 
@@ -189,18 +124,44 @@ class Estimator:
 
         Source: llama-context.cpp, `resolve_fused_ops`, with a graph of one token for each sequence.
         """
-        mixed = len(set(setting.devices)) > 1
-        if not mixed or setting.sizes.sequences < 2:  # one token moves nothing to another device
-            return True
+        *layers, _ = setting.devices
+        length = self._model.key_length
+        if not all(self._rules[backend].has_attention(length) for backend in {*layers} - {setting.host}):
+            return False
+        if len({*setting.devices}) == 1 or setting.sizes.sequences < 2:
+            return True  # one token moves nothing to another device
         count = setting.sizes.sequences
         graph = build_graph(self._model, setting, count, count)
-        assign(graph, len(self._rules))
+        assign(graph, self._rules)
         attention = [node.backend for node in graph.nodes if node.op == "FLASH_ATTN_EXT"]
-        return attention == list(setting.devices[:-1])
+        return attention == layers
 
-    def _pipelines(self, setting: Setting) -> bool:
-        several = len(self._gpus) > 1 and setting.full_offload
-        return several and all(rules.pipelines for rules in self._rules[:-1])
+
+def _check_cache(model: Hyperparameters, configuration: Configuration) -> None:
+    """Source: llama-context.cpp, `llama_init_from_model`."""
+    block = TENSOR_TYPES[KV_TYPES[configuration.kv_type]].block_elements
+    if model.key_length % block or model.value_length % block:
+        raise Unknown(f"a `{configuration.kv_type}` KV cache needs heads that are multiples of {block}")
+
+
+def _pipelines(setting: Setting, rules: Sequence[Rules]) -> bool:
+    """Source: llama-context.cpp, `pipeline_parallel`."""
+    several = len(rules) > 2 and setting.full_offload
+    return several and all(rule.pipelines for rule in rules[:-1])
+
+
+def _shares(configuration: Configuration, gpus: Sequence[Gpu]) -> tuple[float, ...]:
+    """The part of each GPU. Without any, llama.cpp takes what is free. Raises: Unknown."""
+    if not gpus:
+        return ()
+    shares = configuration.tensor_split
+    if not any(shares):
+        shares = tuple(float(gpu.free_bytes) for gpu in gpus)
+    if len(shares) != len(gpus):
+        raise Unknown(f"the split has {len(shares)} shares for {len(gpus)} GPUs")
+    if not any(shares):
+        raise Unknown("no GPU has free memory")
+    return shares
 
 
 def _window_cells(model: Hyperparameters, configuration: Configuration) -> int:

@@ -25,6 +25,7 @@ class Setting:
     `devices` is the backend of each layer, and last of the output; `host` is the last backend, the CPU.
     `pinned`: norms are bound to the device of their layer, as a real load has it where all layers are on
     GPUs; a measurement without allocation loses them (llama.cpp resets its scheduler in between).
+    `transposed`: V is cached by columns. llama.cpp decides that before it finds out whether `auto` is on.
     """
 
     sizes: Sizes
@@ -34,6 +35,7 @@ class Setting:
     host: int
     full_offload: bool
     window_cells: int
+    transposed: bool
     pinned: bool = True
 
     @property
@@ -253,7 +255,7 @@ class GraphBuilder:
         return _CacheInputs(
             cells=cells,
             key_indices=_input(I64, self.tokens),
-            value_indices=_input(I64, self.tokens if flash else self.tokens * model.value_row),
+            value_indices=_input(I64, self.tokens * (model.value_row if setting.transposed else 1)),
             mask=_input(F16 if flash else F32, cells, self.tokens // streams, 1, streams),
             key_rotation=_rotation(_largest_rotation(model.key_length))
             if quantized and model.key_length % _ROTATION == 0
@@ -278,12 +280,12 @@ class GraphBuilder:
         keys = Node(kind, (model.key_row, cells, streams), home=home)
         values = Node(kind, (model.value_row, cells, streams), home=home)
         self._store(keys, k, model.key_row, inputs.key_indices)
-        if setting.flash_attention:
-            self._store(values, v, model.value_row, inputs.value_indices)
-        else:
+        if setting.transposed:
             self._store_transposed(values, v, inputs.value_indices)
+        else:
+            self._store(values, v, model.value_row, inputs.value_indices)
         k_view = Node(kind, (model.key_length, model.kv_heads, cells, streams), "VIEW", (keys,), viewed=keys)
-        if setting.flash_attention:
+        if not setting.transposed:
             shape = (model.value_length, model.kv_heads, cells, streams)
             return k_view, Node(kind, shape, "VIEW", (values,), viewed=values)
         shape = (cells, model.kv_heads, model.value_length, streams)
@@ -330,6 +332,8 @@ class GraphBuilder:
             for op in ("SCALE", "UNARY", "SCALE"):
                 scores = self.same(op, scores)
         scores = self.same("SOFT_MAX", scores, mask)
+        if not self.setting.transposed:
+            v = _turned(v)
         mixed = _swapped(self.op("MUL_MAT", (v.ne[1], q.ne[1], heads, streams), v, scores))
         return self.op("CONT", (mixed.ne[0] * mixed.ne[1], mixed.ne[2] * mixed.ne[3]), mixed)
 
@@ -366,3 +370,10 @@ def _swapped(x: Node) -> Node:
     a, b, c, d = x.ne
     p, q, r, s = x.nb
     return Node(x.type, (a, c, b, d), "PERMUTE", (x,), nb=(p, r, q, s), viewed=x)
+
+
+def _turned(x: Node) -> Node:
+    """Rows and columns exchanged, in memory of its own. Source: ggml.c, `ggml_cont` of `ggml_transpose`."""
+    (a, b, c, d), (p, q, r, s) = x.ne, x.nb
+    view = Node(x.type, (b, a, c, d), "TRANSPOSE", (x,), nb=(q, p, r, s), viewed=x)
+    return Node(x.type, view.ne, "CONT", (view,))

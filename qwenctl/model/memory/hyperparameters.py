@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from qwenctl.errors import QwenctlError
 from qwenctl.model.gguf import Array, Tensor
@@ -51,6 +52,13 @@ class Hyperparameters:
         return self.value_length * self.kv_heads
 
 
+MAX_LAYERS: Final = 512
+"""Source: llama.cpp src/llama-hparams.h, LLAMA_MAX_LAYERS."""
+_MAX_WIDTH: Final = 1 << 20
+_MAX_HEADS: Final = 1 << 16
+_MAX_EXPERTS: Final = 1024  # LLAMA_MAX_EXPERTS
+_MAX_EXPERTS_USED: Final = 64  # the graph has a node for each in every layer; models use up to 10
+
 # Every n-th layer sees everything, the others a window. Source: src/models/gemma2.cpp, gemma3.cpp.
 _WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6}
 _SOFTCAPS = {"gemma2"}
@@ -58,12 +66,13 @@ _SOFTCAPS = {"gemma2"}
 
 def read_hyperparameters(shape: Shape) -> Hyperparameters:
     """The numbers in a header. Raises: Unknown when one is missing, or differs from layer to layer."""
-    layers = _needed(shape, "block_count")
-    width = _needed(shape, "embedding_length")
+    layers = _needed(shape, "block_count", MAX_LAYERS)
+    width = _needed(shape, "embedding_length", _MAX_WIDTH)
     heads = _uniform("attention.head_count", shape.head_count)
     kv_heads = _uniform("attention.head_count_kv", shape.head_count_kv)
     head = width // heads
     window = shape.number("attention.sliding_window") or 0
+    experts = _bounded(shape, "expert_count", 0, 0, _MAX_EXPERTS)
     tensors = {tensor.name: tensor for tensor in shape.tensors}
     embedding = tensors.get("token_embd.weight")
     if embedding is None or len(embedding.dimensions) != 2:
@@ -74,11 +83,13 @@ def read_hyperparameters(shape: Shape) -> Hyperparameters:
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        key_length=shape.number("attention.key_length") or head,
-        value_length=shape.number("attention.value_length") or head,
+        key_length=_bounded(shape, "attention.key_length", head, 1, _MAX_WIDTH),
+        value_length=_bounded(shape, "attention.value_length", head, 1, _MAX_WIDTH),
         vocabulary=embedding.dimensions[1],
-        experts=shape.number("expert_count") or 0,
-        experts_used=shape.number("expert_used_count") or 0,
+        experts=experts,
+        experts_used=_bounded(
+            shape, "expert_used_count", 0, min(1, experts), min(experts, _MAX_EXPERTS_USED)
+        ),
         window=window,
         window_pattern=_windows(shape, layers) if window else (False,) * layers,
         attention_softcap=shape.architecture in _SOFTCAPS,
@@ -98,15 +109,20 @@ def _windows(shape: Shape, layers: int) -> tuple[bool, ...]:
     return tuple(index % period < period - 1 for index in range(layers))
 
 
-def _needed(shape: Shape, key: str) -> int:
+def _needed(shape: Shape, key: str, most: int) -> int:
+    return _bounded(shape, key, 0, 1, most)
+
+
+def _bounded(shape: Shape, key: str, default: int, least: int, most: int) -> int:
     value = shape.number(key)
-    if value is None or not 0 < value < 1 << 20:
+    value = default if value is None else value
+    if not least <= value <= most:
         raise Unknown(f"the header has no usable `{shape.architecture}.{key}`")
     return value
 
 
 def _uniform(key: str, values: tuple[int, ...]) -> int:
-    if not values or values[0] <= 0:
+    if not values or not 0 < values[0] <= _MAX_HEADS:
         raise Unknown(f"the header has no usable `{key}`")
     if len(set(values)) > 1:
         raise Unknown(f"`{key}` differs from layer to layer")

@@ -14,7 +14,7 @@ import msgspec
 
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.configuration import ALL_LAYERS, Configuration, FlashAttention, KvType
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 
 Verdict = Literal["gpu", "gpus", "partial", "cpu", "no"]
 """All layers on one GPU, on several; some layers on GPUs; none; it does not fit."""

@@ -8,7 +8,7 @@ import msgspec
 
 from qwenctl.model.host import Gpu, Host, Ram
 from qwenctl.model.memory.configuration import QUANTIZED_KV
-from qwenctl.model.memory.estimate import Estimate
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.plan import (
     PROCESS_BYTES,
     RANK,

@@ -2,21 +2,18 @@
 
 Source: llama.cpp ggml/src/ggml-backend.cpp, `ggml_backend_sched_split_graph`; its passes are kept in their
 order. What a backend supports is simplified: a GPU computes everything whose sources lie with it or
-on the host, the CPU everything.
+on the host, but for flash attention over heads that it has no kernel for; the CPU everything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from qwenctl.model.memory.backends import Rules
 from qwenctl.model.memory.tensor import UNASSIGNED, VIEW_OPS, Graph, Node
 
 PIPELINE_COPIES: Final = 4
 """Copies of the inputs where GPUs work as a pipeline. Source: ggml-backend.cpp, GGML_SCHED_MAX_COPIES."""
-OFFLOAD_TOKENS: Final = 32
-"""From this batch size on a GPU computes with weights that lie on the host.
-Source: ggml-cuda.cu, `op_offload_min_batch_size`."""
-
 _ALONE: Final = frozenset({"ROPE", "FLASH_ATTN_EXT"})  # their weights are too small to decide where they run
 
 
@@ -37,27 +34,23 @@ class Schedule:
     splits: int
 
 
-def schedule(graph: Graph, backends: int, copies: int = 1, *, offload: bool = True) -> Schedule:
-    """Assigns and splits `graph` over `backends`, of which the last is the CPU. Changes its nodes.
+def schedule(graph: Graph, rules: Sequence[Rules], copies: int = 1) -> Schedule:
+    """Assigns and splits `graph` over the backends with these rules, the last of which is the CPU.
 
-    `copies` of the inputs are kept where GPUs work as a pipeline. `offload`: GPUs take operations on
-    large batches whose weights lie on the host.
+    Changes the nodes. `copies` of the inputs are kept where GPUs work as a pipeline.
     """
-    host = backends - 1
-    _assign(graph, host, offload)
-    splits = _split(graph, copies)
-    return _collect(graph, splits, copies)
+    assign(graph, rules)
+    return _collect(graph, _split(graph, copies), copies)
 
 
-def assign(graph: Graph, backends: int) -> None:
-    """Only the backends of the nodes, for asking where flash attention would run."""
-    _assign(graph, backends - 1, True)
-
-
-def _assign(graph: Graph, host: int, offload: bool) -> None:
+def assign(graph: Graph, rules: Sequence[Rules]) -> None:
+    """Gives every node a backend; also for asking where flash attention would run."""
+    host = len(rules) - 1
+    for node in graph.nodes:
+        node.bound = _bound(node, rules)
     for node in (*graph.leafs, *graph.nodes):
         if node.backend == UNASSIGNED:
-            node.backend = _by_sources(node, host, offload)
+            node.backend = _by_sources(node, rules)
     working = [node for node in graph.nodes if node.op not in VIEW_OPS]
     _spread(working, host, skip=host)
     _spread(reversed(working), host, skip=host)
@@ -70,11 +63,25 @@ def _assign(graph: Graph, host: int, offload: bool) -> None:
         _assign_sources(node, host)
 
 
+def _bound(node: Node, rules: Sequence[Rules]) -> int:
+    """The one backend beside the CPU that can compute `node`; UNASSIGNED when all can.
+
+    A GPU cannot reach the memory of another GPU, and has not all kernels.
+    """
+    host, bound = len(rules) - 1, UNASSIGNED
+    for source in node.sources:
+        place = source.place
+        if place is None or place in (host, bound):
+            continue
+        bound = place if bound == UNASSIGNED else host
+    if node.op == "FLASH_ATTN_EXT":
+        able = rules[:-1] if bound == UNASSIGNED else (rules[bound],)
+        return bound if all(rule.has_attention(node.sources[1].ne[0]) for rule in able) else host
+    return bound
+
+
 def _supports(backend: int, node: Node, host: int) -> bool:
-    """A GPU cannot reach the memory of another GPU."""
-    if backend == host:
-        return True
-    return all(source.place in (None, backend, host) for source in node.sources)
+    return backend == host or node.bound in (UNASSIGNED, backend)
 
 
 def _by_place(tensor: Node, op: Node, host: int) -> int:
@@ -82,8 +89,9 @@ def _by_place(tensor: Node, op: Node, host: int) -> int:
     return place if place is not None and _supports(place, op, host) else UNASSIGNED
 
 
-def _by_sources(node: Node, host: int, offload: bool) -> int:
+def _by_sources(node: Node, rules: Sequence[Rules]) -> int:
     """Source: `ggml_backend_sched_backend_id_from_cur`."""
+    host = len(rules) - 1
     placed = _by_place(node, node, host)
     if placed != UNASSIGNED:
         return placed
@@ -91,25 +99,14 @@ def _by_sources(node: Node, host: int, offload: bool) -> int:
         return host
     if node.op in _ALONE:
         return UNASSIGNED
-    for source in node.sources:
-        if not source.is_weight:
-            continue
-        placed = _by_place(source, node, host)
-        if offload and placed == host and _batch(node) >= OFFLOAD_TOKENS:
-            return next((b for b in range(host) if _supports(b, node, host)), placed)
-        return placed
-    return UNASSIGNED
-
-
-def _batch(node: Node) -> int:
-    """Source: ggml-cuda.cu, `get_op_batch_size`."""
-    if node.op == "GET_ROWS":
-        return 0
-    if node.op == "MUL_MAT":
-        return node.ne[1]
-    if node.op in ("MUL_MAT_ID", "ROPE"):
-        return node.ne[2]
-    return node.ne[1] * node.ne[2] * node.ne[3]
+    weight = next((source for source in node.sources if source.is_weight), None)
+    if weight is None:
+        return UNASSIGNED
+    placed = _by_place(weight, node, host)
+    if placed == host:
+        gpus = (b for b in range(host) if _supports(b, node, host) and rules[b].takes_over(node))
+        return next(gpus, host)
+    return placed
 
 
 def _spread(nodes: Iterable[Node], host: int, skip: int) -> None:
@@ -182,13 +179,18 @@ def _copy_sources(node: Node, split: _Split, copies: int) -> None:
     for index, source in enumerate(node.sources):
         if source.backend == split.backend or _memory(source) == split.backend:
             continue
-        made = source.copies.get(split.backend)
-        if made is None:
-            made = source.copies[split.backend] = [
-                _copy(source, split.backend, copies) for _ in range(copies)
-            ]
+        known = _copies(source)
+        if split.backend not in known:
+            known[split.backend] = [_copy(source, split.backend, copies) for _ in range(copies)]
             split.inputs.append(source)
-        node.sources[index] = made[0]
+        node.sources[index] = known[split.backend][0]
+
+
+def _copies(source: Node) -> dict[int, list[Node]]:
+    """The copies of a tensor by their backend."""
+    if source.copies is None:
+        source.copies = {}
+    return source.copies
 
 
 def _copy(source: Node, backend: int, copies: int) -> Node:
@@ -204,16 +206,15 @@ def _collect(graph: Graph, splits: list[_Split], copies: int) -> Schedule:
         for leaf in graph.leafs:
             leafs += _input_copies(leaf, copies)
         for split in splits:
-            leafs += [
-                (made, split.backend) for source in split.inputs for made in source.copies[split.backend]
-            ]
+            for source in split.inputs:
+                leafs += [(made, split.backend) for made in _copies(source)[split.backend]]
     leafs += [(leaf, leaf.backend) for leaf in graph.leafs]
     nodes: list[tuple[Node, int]] = []
     for split in splits:
         for source in split.inputs:
             # keeps the source alive until it is copied, and makes room for the copy
             kept = Node(source.type, source.ne, "NONE", (source,), nb=source.nb, viewed=source)
-            nodes += [(kept, source.backend), (source.copies[split.backend][0], split.backend)]
+            nodes += [(kept, source.backend), (_copies(source)[split.backend][0], split.backend)]
         nodes += [(node, node.backend) for node in graph.nodes[split.start : split.end]]
     return Schedule(nodes, leafs, len(splits))
 
@@ -221,7 +222,8 @@ def _collect(graph: Graph, splits: list[_Split], copies: int) -> Schedule:
 def _input_copies(leaf: Node, copies: int) -> list[tuple[Node, int]]:
     if not leaf.is_input:
         return []
-    if leaf.backend not in leaf.copies:
-        leaf.copies[leaf.backend] = [leaf, *(_copy(leaf, leaf.backend, copies) for _ in range(copies - 1))]
+    known = _copies(leaf)
+    if leaf.backend not in known:
+        known[leaf.backend] = [leaf, *(_copy(leaf, leaf.backend, copies) for _ in range(copies - 1))]
         leaf.is_output = True
-    return [(made, leaf.backend) for made in leaf.copies[leaf.backend]]
+    return [(made, leaf.backend) for made in known[leaf.backend]]

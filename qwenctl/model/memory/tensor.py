@@ -29,8 +29,10 @@ class Node:
     """
 
     __slots__ = (
+        "address",
         "allocated",
         "backend",
+        "bound",
         "buffer",
         "children",
         "copies",
@@ -40,7 +42,6 @@ class Node:
         "is_weight",
         "nb",
         "ne",
-        "offset",
         "op",
         "size_bytes",
         "sources",
@@ -81,10 +82,10 @@ class Node:
         self.is_input = is_input
         self.is_output = False
         self.visited = False
-        self.backend = UNASSIGNED
-        self.copies: dict[int, list[Node]] = {}
-        self.children = self.views = self.offset = 0
-        self.buffer = UNASSIGNED
+        self.backend = self.bound = self.buffer = UNASSIGNED
+        self.copies: dict[int, list[Node]] | None = None
+        self.children = self.views = 0
+        self.address = (0, 0)
         self.allocated = False
 
     @property
