@@ -23,12 +23,13 @@ def open_machine(
 ) -> "Machine":
     """This machine with what our loaded models hold there, or the one that a profile describes."""
     from qwenctl.flows.fit import Machine
+    from qwenctl.runtime.cpu import repacked_types
     from qwenctl.runtime.host import read_host, read_profile
 
     if profile is not None:
         return Machine(read_profile(profile), method=method)
     host = read_host(settings.ggml_backends, os.environ)
-    return Machine(host, _held(settings), settings.ggml_backends, method)
+    return Machine(host, _held(settings), settings.ggml_backends, method, repacked_types())
 
 
 def _held(settings: Settings) -> "dict[str, Estimate]":
@@ -55,12 +56,14 @@ class MemoryPlanner:
         """See `LoadPlanner.decide`."""
         from qwenctl.flows.fit import Machine, planner_for, subject_of_file
         from qwenctl.model.memory.hyperparameters import Unknown
+        from qwenctl.runtime.cpu import repacked_types
         from qwenctl.runtime.host import read_host
 
         backends = self._settings.ggml_backends
         plain = _with_backends(engine_options(found, options), backends)
         subject = subject_of_file(found.path)
-        machine = Machine(read_host(backends, os.environ), held, backends)
+        host = read_host(backends, os.environ)
+        machine = Machine(host, held, backends, repacked=repacked_types())
         try:
             planner = planner_for(subject.shape, machine)
             wishes = _wishes(found, options)

@@ -52,12 +52,16 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it is to fit: the host, what our loaded models hold there, and how to ask llama.cpp."""
+    """Where it is to fit: the host, what our loaded models hold there, and how to ask llama.cpp.
+
+    `repacked` are the tensor types that its CPU stores in another order.
+    """
 
     host: Host
     held: Mapping[str, Estimate] = field(default_factory=dict)
     backends: Sequence[Path] = ()
     method: Method = "auto"
+    repacked: frozenset[int] = frozenset()
 
 
 def subject_of_file(path: Path) -> Subject:
@@ -141,7 +145,7 @@ def _estimating(shape: Shape, machine: Machine) -> Estimating:
             )
         return _Measured(shape, machine.backends)
     if machine.method == "computed" or host.simulated:
-        return _Computed(shape)
+        return _Computed(shape, machine.repacked)
     return _chosen(shape, machine)
 
 
@@ -152,13 +156,14 @@ def _chosen(shape: Shape, machine: Machine) -> Estimating:
     except Unknown:
         return _Measured(shape, machine.backends)
     if all(gpu.backend in _COMPUTED_BACKENDS for gpu in machine.host.gpus):
-        return _Computed(shape)
-    return _Either(_Measured(shape, machine.backends), _Computed(shape))
+        return _Computed(shape, machine.repacked)
+    return _Either(_Measured(shape, machine.backends), _Computed(shape, machine.repacked))
 
 
 class _Computed:
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, repacked: frozenset[int]) -> None:
         self._shape = shape
+        self._repacked = repacked
         self._estimators: dict[tuple[str, ...], Estimator] = {}
 
     def __call__(
@@ -166,7 +171,7 @@ class _Computed:
     ) -> Estimate:
         names = tuple(gpu.name for gpu in gpus)
         if names not in self._estimators:
-            self._estimators[names] = Estimator(self._shape, gpus)
+            self._estimators[names] = Estimator(self._shape, gpus, self._repacked)
         return self._estimators[names].estimate(configuration, pipeline=pipeline)
 
 

@@ -49,10 +49,16 @@ def refusal(error: QwenctlError) -> Response:
 
 
 def routes(pool: Pool, life: Life) -> list[BaseRoute]:
-    """The routes under `PREFIX`, and `/health`."""
+    """The routes under `PREFIX`, `/health` and `/metrics`."""
 
     async def health(_: Request) -> Response:
         return json_response({"status": "ok"})
+
+    @answering(refusal)
+    async def metrics(_: Request) -> Response:
+        from qwenctl.runner.metrics import CONTENT_TYPE, render_metrics  # its library is for scrapes alone
+
+        return Response(render_metrics(await pool.loaded()), media_type=CONTENT_TYPE)
 
     @answering(refusal)
     async def status(_: Request) -> Response:
@@ -88,6 +94,7 @@ def routes(pool: Pool, life: Life) -> list[BaseRoute]:
 
     return [
         Route("/health", health, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
         Route(f"{PREFIX}/status", status, methods=["GET"]),
         Route(f"{PREFIX}/loaded", loaded, methods=["GET"]),
         Route(f"{PREFIX}/load", load, methods=["POST"]),
