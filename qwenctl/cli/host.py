@@ -1,6 +1,5 @@
 """`qwenctl host`: what this machine has for models, or what a machine profile says."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -38,8 +37,16 @@ class GpuReport(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None
 
 
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of our loaded models holds; `gpu_bytes` by the name of the GPU."""
+
+    name: str
+    gpu_bytes: dict[str, int]
+    ram_bytes: int
+
+
 class HostReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of `host --json`. `simulated`: it is a profile and no machine."""
+    """The data of `host --json`. `simulated`: it is a profile and no machine. `held` is not free now."""
 
     name: str
     simulated: bool
@@ -48,6 +55,7 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[GpuReport, ...]
     source: str
     notes: tuple[str, ...]
+    held: tuple[Held, ...]
 
 
 def host(
@@ -56,20 +64,26 @@ def host(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the memory, the cores and the GPUs that models may use.
+    """Show the memory, the cores and the GPUs that models may use, and what loaded models hold.
 
     Example: qwenctl host --json | jq '.data.gpus[].budget_bytes'
     """
+    from qwenctl.cli.memory import open_machine
     from qwenctl.cli.wiring import load_settings
-    from qwenctl.runtime.host import read_host, read_profile
 
-    settings = load_settings()
-    backends: Sequence[Path] = settings.ggml_backends
-    shown = read_profile(profile) if profile else read_host(backends, os.environ)
-    Printer("host", json).result(_report(shown), _text(shown))
+    machine = open_machine(load_settings(), profile)
+    held = tuple(
+        Held(
+            name=name,
+            gpu_bytes={device.name: device.total_bytes for device in taken.devices},
+            ram_bytes=taken.host.total_bytes,
+        )
+        for name, taken in machine.held.items()
+    )
+    Printer("host", json).result(_report(machine.host, held), _text(machine.host, held))
 
 
-def _report(host: Host) -> HostReport:
+def _report(host: Host, held: tuple[Held, ...]) -> HostReport:
     return HostReport(
         name=host.name,
         simulated=host.simulated,
@@ -78,6 +92,7 @@ def _report(host: Host) -> HostReport:
         gpus=tuple(_gpu_report(gpu) for gpu in host.gpus),
         source=host.source,
         notes=host.notes,
+        held=held,
     )
 
 
@@ -93,16 +108,22 @@ def _gpu_report(gpu: Gpu) -> GpuReport:
     )
 
 
-def _text(host: Host) -> str:
+def _text(host: Host, held: Sequence[Held]) -> str:
     ram = f"{render_bytes(host.ram.available_bytes)} available of {render_bytes(host.ram.total_bytes)}"
     facts = [
         ("Name", f"{host.name} (simulated)" if host.simulated else host.name),
         ("Cores", str(host.cores)),
         ("RAM", ram),
         ("GPUs", f"{len(host.gpus) or 'none'} ({host.source})"),
+        *(("Held", _held_text(item)) for item in held),
         *(("Note", note) for note in host.notes),
     ]
     return "\n".join([fields(facts), *(["", _table(host.gpus)] if host.gpus else [])])
+
+
+def _held_text(held: Held) -> str:
+    parts = [f"{render_bytes(taken)} on {gpu}" for gpu, taken in held.gpu_bytes.items()]
+    return f"{' and '.join([*parts, f'{render_bytes(held.ram_bytes)} of RAM'])} by {held.name}"
 
 
 def _table(gpus: Sequence[Gpu]) -> str:

@@ -1,10 +1,13 @@
 """`qwenctl host`: this machine, and machines that a profile describes."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from qwenctl.runner.client import RunnerClient
+from qwenctl.settings import Settings
 from tests.cli.conftest import Command
 
 PROFILE = """
@@ -51,7 +54,8 @@ def test_this_machine_as_json(qwenctl: Command) -> None:
     data = qwenctl("host", "--json").data
     assert data["simulated"] is False
     assert data["ram"]["budget_bytes"] <= data["ram"]["available_bytes"] - data["ram"]["margin_bytes"]
-    assert list(data) == ["name", "simulated", "cores", "ram", "gpus", "source", "notes"]
+    assert list(data) == ["name", "simulated", "cores", "ram", "gpus", "source", "notes", "held"]
+    assert data["held"] == []
 
 
 def test_a_profile(qwenctl: Command, profile: str) -> None:
@@ -92,3 +96,25 @@ def test_profiles_that_are_none(
     shown = qwenctl("host", "--host", str(path), "--json")
     assert (shown.status, shown.document["errors"][0]["code"]) == (status, code)
     assert str(path) in shown.document["errors"][0]["message"]
+
+
+def test_what_our_loaded_models_hold(qwenctl: Command, tmp_path: Path) -> None:
+    """A loaded model is named with its memory, which is not free now; after it is gone it is not."""
+    os.environ["QWENCTL_RUNTIME"] = str(tmp_path / "run")
+    os.environ["QWENCTL_STATE"] = str(tmp_path / "state")
+    try:
+        assert qwenctl("run", "guide", "hi", "-n", "1").status == 0
+        (held,) = qwenctl("host", "--json").data["held"]
+        assert (held["name"], held["gpu_bytes"]) == ("guide", {})
+        assert held["ram_bytes"] > 2_000_000
+        assert re.search(r"^Held: +\S+ MiB of RAM by guide$", qwenctl("host").out, re.MULTILINE)
+        qwenctl("stop", "--all")
+        assert qwenctl("host", "--json").data["held"] == []
+    finally:
+        if client := RunnerClient.running(settings_of(tmp_path)):
+            client.shutdown()
+
+
+def settings_of(directory: Path) -> Settings:
+    """The settings whose runner this test started."""
+    return Settings(directory / "store", directory / "run", directory / "state")
