@@ -33,6 +33,7 @@ format: $(VENV)/ready-dev  ## let ruff rewrite the sources
 
 bench: $(VENV)/ready-dev  ## benchmarks, each with its ratios
 	@$(BIN)/python bench/startup.py
+	@$(BIN)/python -m bench.memory
 
 install: $(VENV)/ready  ## set up only
 

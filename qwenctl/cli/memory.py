@@ -1,7 +1,7 @@
 """Memory, for commands and the runner: this machine or a profile of one, and how models are loaded on it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,11 +51,16 @@ class MemoryPlanner:
         self._settings = settings
 
     def decide(
-        self, found: FoundModel, options: "LoadOptions", held: "Mapping[str, Estimate]"
+        self,
+        found: FoundModel,
+        options: "LoadOptions",
+        held: "Mapping[str, Estimate]",
+        leaving: Collection[str] = (),
     ) -> LoadDecision:
         """See `LoadPlanner.decide`."""
         from qwenctl.flows.fit import Machine, planner_for, subject_of_file
         from qwenctl.model.memory.hyperparameters import Unknown
+        from qwenctl.model.memory.remedies import _without as without_model
         from qwenctl.runtime.cpu import repacked_types
         from qwenctl.runtime.host import read_host
 
@@ -63,6 +68,8 @@ class MemoryPlanner:
         plain = _with_backends(engine_options(found, options), backends)
         subject = subject_of_file(found.path)
         host = read_host(backends, os.environ)
+        for name in leaving:
+            host = without_model(host, held[name])
         machine = Machine(host, held, backends, repacked=repacked_types())
         try:
             planner = planner_for(subject.shape, machine)

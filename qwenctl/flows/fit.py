@@ -128,11 +128,12 @@ def plan_load(shape: Shape, machine: Machine, wishes: Wishes) -> Plan:
 
 def planner_for(shape: Shape, machine: Machine) -> Planner:
     """A planner with the method that suits model and machine. Raises: Unknown; UsageError."""
-    model = read_hyperparameters(shape)
-    trained = shape.context_length or 0
+    layers, trained = shape.block_count or 0, shape.context_length or 0
+    if layers < 1:
+        raise Unknown("the header does not say how many layers the model has")
     if not trained:
         raise Unknown("the header does not say for which context the model was trained")
-    return Planner(machine.host, _estimating(shape, machine), model.layers + 1, trained)
+    return Planner(machine.host, _estimating(shape, machine), layers + 1, trained)
 
 
 def _estimating(shape: Shape, machine: Machine) -> Estimating:
@@ -176,9 +177,12 @@ class _Computed:
 
 
 class _Measured:
+    """Each question costs a process, so it is asked once."""
+
     def __init__(self, shape: Shape, backends: Sequence[Path]) -> None:
         self._shape = shape
         self._backends = backends
+        self._known: dict[tuple[Configuration, tuple[str, ...]], Estimate] = {}
 
     def __call__(
         self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
@@ -186,8 +190,11 @@ class _Measured:
         from qwenctl.runtime.measure import measure
 
         names = tuple(gpu.name for gpu in gpus)
-        measured = measure(self._shape, [configuration], names, self._backends)[0]
-        return _in_order(measured, names)
+        asked = (configuration, names)
+        if asked not in self._known:
+            measured = measure(self._shape, [configuration], names, self._backends)[0]
+            self._known[asked] = _in_order(measured, names)
+        return self._known[asked]
 
 
 class _Either:

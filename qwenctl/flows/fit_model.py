@@ -1,8 +1,11 @@
 """Fit by name: a model, and its variants, from the store, the built-in registry or its registry's headers."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from typing import Final
 
 import msgspec
 
@@ -22,6 +25,9 @@ from qwenctl.store.store import Store
 
 OpenSource = Callable[[Reference], AbstractContextManager[Source]]
 """Opens the place that a reference is pulled from; closed with the block."""
+
+TAG_LIMIT: Final = 50
+"""Tags of a registry that are looked at, where no card says which variants there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +84,11 @@ def fit_model(
         verdict = judge(subject_of_model(found.name, found.root, store))
         return Asked(verdict, (verdict,))
     reference = parse_name(text, catalog, registry)
-    card = catalog.card_of(reference)
-    selected = _judged(reference, card, judge, store, catalog, open_source)
-    if not all_variants:
-        return Asked(selected, (selected,))
-    verdicts, problems = [], []
-    for other in _family(reference, card, store):
-        if _same(other, reference, card):
-            verdicts.append(selected)
-            continue
-        try:
-            verdicts.append(_judged(other, card, judge, store, catalog, open_source))
-        except QwenctlError as error:
-            problems.append((other.familiar(), error.message))
-    return Asked(selected, tuple(verdicts), tuple(problems))
+    with ExitStack() as opened:
+        source = cache(lambda: opened.enter_context(open_source(reference)))
+        family = _Family(reference, catalog.card_of(reference), judge, store, catalog, source)
+        selected = family.judged(reference)
+        return family.all(selected) if all_variants else Asked(selected, (selected,))
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -124,34 +121,98 @@ def report_on(asked: Asked, host: Host) -> FitReport:
 
 
 def best_variant(verdicts: tuple[Fit, ...]) -> Fit | None:
-    """The largest variant of those with the best verdict, by parameters, then bytes; None when none fits."""
-    fitting = [item for item in verdicts if item.verdict in RANK and item.fits]
-    if not fitting:
-        return None
-    best = max(min(RANK[item.verdict], RANK["gpus"]) for item in fitting if item.verdict != "unknown")
-    ranked = [item for item in fitting if item.verdict != "unknown" and RANK[item.verdict] >= best]
-    return max(ranked, key=lambda item: (item.parameters, item.file_bytes))
+    """The largest variant of those with the best verdict, by parameters, then bytes; None when none fits.
+
+    All layers on one GPU are no better than on several.
+    """
+    best = max(verdicts, key=lambda item: (_rank(item), item.parameters, item.file_bytes), default=None)
+    return best if best is not None and _rank(best) else None
 
 
-def _judged(
-    reference: Reference,
-    card: Card | None,
-    judge: Judge,
-    store: Store,
-    catalog: Catalog,
-    open_source: OpenSource,
-) -> Fit:
-    variant = card.variant(reference.tag) if card and reference.tag else None
-    name = reference.familiar()
-    stored = _stored(reference, store)
-    if stored is not None:
-        return judge(subject_of_model(name, stored, store), variant)
-    try:
-        with open_source(reference) as source:
-            return judge(subject_of_model(name, source.resolve(reference), source), variant)
-    except ReferenceUnknown as error:
-        near = near_names(reference, catalog.known(), store)
-        raise (unknown(reference, near, "here or at its registry") if near else error) from error
+def _rank(verdict: Fit) -> int:
+    return 0 if verdict.verdict == "unknown" else min(RANK[verdict.verdict], RANK["gpus"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """The variants of one repository. `source` opens its registry, once, for what is not in the store."""
+
+    reference: Reference
+    card: Card | None
+    judge: Judge
+    store: Store
+    catalog: Catalog
+    source: Callable[[], Source]
+
+    def judged(self, reference: Reference) -> Fit:
+        """The verdict on one variant. Raises: ReferenceUnknown; what the registry raises."""
+        variant = self.card.variant(reference.tag) if self.card and reference.tag else None
+        name = reference.familiar()
+        stored = _stored(reference, self.store)
+        if stored is not None:
+            return self.judge(subject_of_model(name, stored, self.store), variant)
+        try:
+            source = self.source()
+            return self.judge(subject_of_model(name, source.resolve(reference), source), variant)
+        except ReferenceUnknown as error:
+            near = near_names(reference, self.catalog.known(), self.store)
+            raise (unknown(reference, near, "here or at its registry") if near else error) from error
+
+    def all(self, selected: Fit) -> Asked:
+        """The verdicts on all variants, each content once; `selected` is among them."""
+        tags, problems = self._tags()
+        verdicts: list[Fit] = []
+        for tag in tags:
+            other = Reference(self.reference.registry, self.reference.repository, tag)
+            try:
+                verdict = selected if self._is_asked_for(tag) else self.judged(other)
+            except QwenctlError as error:
+                problems.append((other.familiar(), error.message))
+                continue
+            if verdict is selected or verdict.id not in {selected.id, *(item.id for item in verdicts)}:
+                verdicts.append(verdict)
+        if not any(item is selected for item in verdicts):
+            verdicts.insert(0, selected)
+        return Asked(selected, tuple(verdicts), tuple(problems))
+
+    def _tags(self) -> tuple[list[str], list[tuple[str, str]]]:
+        """One tag of each of the card's variants, or the registry's tags where there is no card; then what
+        else of the repository is in the store. And what is in the way of more.
+        """
+        tags, problems = [variant.tag for variant in self.card.variants] if self.card else [], []
+        if self.card is None:
+            try:
+                tags = self._listed()
+            except QwenctlError as error:
+                problems.append((self._name, error.message))
+        if len(tags) > TAG_LIMIT and self.card is None:
+            tags = tags[:TAG_LIMIT]
+            problems.append((self._name, f"there are more tags; only the first {TAG_LIMIT} were looked at"))
+        known = {*tags, *(self.card.tags if self.card else ())}
+        stored = [tagged.tag for tagged, _ in self.store.tags() if self._is_here(tagged)]
+        further = [tag for tag in (*stored, self.reference.tag) if tag and tag not in known]
+        return [*tags, *dict.fromkeys(further)], problems
+
+    def _listed(self) -> list[str]:
+        """The registry's tags, at most one more than are looked at; none of the built-in registry."""
+        from qwenctl.remote.repository import Repository
+
+        source = self.source()
+        return [*islice(source.tags(), TAG_LIMIT + 1)] if isinstance(source, Repository) else []
+
+    @property
+    def _name(self) -> str:
+        return Reference(self.reference.registry, self.reference.repository).familiar()
+
+    def _is_here(self, other: Reference) -> bool:
+        ours = (self.reference.registry, self.reference.repository)
+        return (other.registry, other.repository) == ours
+
+    def _is_asked_for(self, tag: str) -> bool:
+        if self.reference.pinned or not self.reference.tag:
+            return False
+        variant = self.card.variant(self.reference.tag) if self.card else None
+        return tag == self.reference.tag or (variant is not None and tag in variant.tags)
 
 
 def _stored(reference: Reference, store: Store) -> Descriptor | None:
@@ -159,26 +220,3 @@ def _stored(reference: Reference, store: Store) -> Descriptor | None:
         return store.resolve(reference)
     except ReferenceUnknown:
         return None
-
-
-def _family(reference: Reference, card: Card | None, store: Store) -> Iterator[Reference]:
-    """The card's variants, each once; then what else of the repository is in the store."""
-    tags = [variant.tag for variant in card.variants] if card else []
-    known = set(card.tags) if card else set()
-    here = [
-        tagged.tag
-        for tagged, _ in store.tags()
-        if (tagged.registry, tagged.repository) == (reference.registry, reference.repository)
-    ]
-    further = [tag for tag in here if tag and tag not in known]
-    if reference.tag and reference.tag not in (*known, *further):
-        further.append(reference.tag)
-    for tag in (*tags, *further):
-        yield Reference(reference.registry, reference.repository, tag)
-
-
-def _same(other: Reference, reference: Reference, card: Card | None) -> bool:
-    if reference.pinned or other.tag == reference.tag:
-        return other.tag == reference.tag
-    variant = card.variant(reference.tag) if card and reference.tag else None
-    return variant is not None and other.tag in variant.tags

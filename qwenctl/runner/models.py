@@ -2,7 +2,7 @@
 layer fills, from the store and from what it knows of this machine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -59,9 +59,16 @@ class LoadDecision:
 class LoadPlanner(Protocol):
     """Decides how a model is opened. Called on threads of the runner; may block."""
 
-    def decide(self, found: FoundModel, options: LoadOptions, held: Mapping[str, Estimate]) -> LoadDecision:
-        """The decision for these wishes on this machine now. `held` is what each loaded model takes.
+    def decide(
+        self,
+        found: FoundModel,
+        options: LoadOptions,
+        held: Mapping[str, Estimate],
+        leaving: Collection[str] = (),
+    ) -> LoadDecision:
+        """The decision for these wishes on this machine now.
 
+        `held` is what each loaded model takes; those named in `leaving` count as gone already.
         Raises: MemoryShort with the numbers, unless the wishes say `force`; what the model's file raises.
         """
         ...
@@ -70,7 +77,13 @@ class LoadPlanner(Protocol):
 class Unplanned:
     """A `LoadPlanner` that looks at nothing: the wishes, and the engine's defaults."""
 
-    def decide(self, found: FoundModel, options: LoadOptions, held: Mapping[str, Estimate]) -> LoadDecision:
+    def decide(
+        self,
+        found: FoundModel,
+        options: LoadOptions,
+        held: Mapping[str, Estimate],
+        leaving: Collection[str] = (),
+    ) -> LoadDecision:
         """See `LoadPlanner.decide`."""
         return LoadDecision(engine_options(found, options))
 

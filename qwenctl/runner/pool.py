@@ -9,13 +9,14 @@ decisions (`_slot_for`) are plain functions and only their effects (`_open`, `_c
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
 
 from qwenctl.errors import Conflict, LoadFailed, MemoryShort, NotFound, WorkerDied
+from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.words import needs_text
 from qwenctl.runner.messages import LoadedStatus, LoadOptions
 from qwenctl.runner.models import FoundModel, LoadDecision, LoadPlanner, ModelSource, Unplanned
@@ -49,6 +50,14 @@ class _Slot:
         task = self.loading
         failed = not task.done() or task.cancelled() or task.exception()
         return None if failed else task.result()
+
+    @property
+    def memory(self) -> Estimate | None:
+        """What the loaded model takes: by llama.cpp's account, or by the plan where it gives none."""
+        model, plan = self.model, self.decision.plan if self.decision else None
+        if model is None:
+            return None
+        return model.memory or (plan.estimate if plan else None)
 
     def suits(self, options: LoadOptions) -> bool:
         """Whether the wishes are met by how the model was, or is being, loaded."""
@@ -105,12 +114,14 @@ class Pool:
         self, name: str, request: Request, *, keep_alive_seconds: float | None = None
     ) -> AsyncGenerator[Event]:
         """The events of `request`; see `api.host.ModelHost`."""
-        async with (
-            self._lease(name, LoadOptions(), keep_alive_seconds) as slot,
-            aclosing(_worker_of(slot).generate(request)) as events,
-        ):
-            async for event in events:
-                yield event
+        async with self._lease(name, LoadOptions(), keep_alive_seconds) as slot:
+            try:
+                async with aclosing(_worker_of(slot).generate(request)) as events:
+                    async for event in events:
+                        yield event
+            except MemoryShort as error:
+                slot.keep_alive_seconds = 0  # the next request plans anew, with what is free then
+                raise _with_plan(error, slot.decision) from error
 
     async def load(
         self, name: str, options: LoadOptions, *, keep_alive_seconds: float | None = None
@@ -211,18 +222,36 @@ class Pool:
     async def _decide(self, slot: _Slot) -> LoadDecision:
         """How to load it. Where memory is short, models that idle leave, the one used longest ago first.
 
+        None leaves for a model that would not fit without all of them either.
         Raises: MemoryShort, naming the models that work and hold memory too.
         """
         while True:
-            others = [item for item in self._slots.values() if item is not slot]
-            held = {item.found.name: item.model.memory for item in others if item.model and item.model.memory}
+            others = [item for item in self._slots.values() if item is not slot and item.model]
             try:
-                return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held)
+                return await self._planned(slot, others)
             except MemoryShort as error:
-                idle = [item for item in others if not item.holders and item.model]
-                if not idle:
+                idle = [item for item in others if not item.holders]
+                if not await self._fits_without(idle, slot, others):
                     raise _with_workers(error, others) from error
-                await self._detach(min(idle, key=lambda item: item.last_used))
+                idle = [item for item in idle if not item.holders]  # some may have got work meanwhile
+                if idle:
+                    await self._detach(min(idle, key=lambda item: item.last_used))
+
+    async def _fits_without(self, idle: Sequence[_Slot], slot: _Slot, others: Sequence[_Slot]) -> bool:
+        """Whether it helps that these leave. Of one that nobody knows the memory of, it may."""
+        if not idle or any(item.memory is None for item in idle):
+            return bool(idle)
+        try:
+            await self._planned(slot, others, [item.found.name for item in idle])
+        except MemoryShort:
+            return False
+        return True
+
+    async def _planned(
+        self, slot: _Slot, others: Sequence[_Slot], leaving: Collection[str] = ()
+    ) -> LoadDecision:
+        held = {item.found.name: item.memory for item in others if item.memory}
+        return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held, leaving)
 
     def _rest(self, slot: _Slot) -> None:
         loop = asyncio.get_running_loop()
@@ -302,16 +331,16 @@ async def _load(worker: Worker, name: str, decision: LoadDecision) -> LoadedMode
         raise _with_plan(error, decision) from error
 
 
-def _with_plan(error: MemoryShort, decision: LoadDecision) -> MemoryShort:
+def _with_plan(error: MemoryShort, decision: LoadDecision | None) -> MemoryShort:
     """llama.cpp ran out of memory all the same: its words, and what was planned."""
-    if decision.plan is None:
+    if decision is None or decision.plan is None:
         return error
     return MemoryShort(f"{error.message}; planned were {needs_text(decision.plan)}", hint=error.hint)
 
 
 def _with_workers(error: MemoryShort, others: Sequence[_Slot]) -> MemoryShort:
     """The refusal, with the models that would have to be stopped."""
-    names = ", ".join(f"`{slot.found.name}`" for slot in others)
+    names = ", ".join(f"`{slot.found.name}`" for slot in others if slot.holders)
     if not names:
         return error
     hints = [*([error.hint] if error.hint else []), f"at work and in memory: {names}"]

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from qwenctl.errors import EngineError, LoadFailed, WorkerDied
+from qwenctl.errors import EngineError, LoadFailed, MemoryShort, WorkerDied
 from qwenctl.runtime import wire
 from qwenctl.runtime.engine import EngineOptions, LoadedModel, Request
 from qwenctl.runtime.events import Event, Finished
@@ -22,6 +22,7 @@ WORKER_ARGV: Final = (sys.executable, "-P", "-m", "qwenctl.runtime.worker")
 _LOAD: Final = None  # the load has no id: it is the first request, and there is one only
 _CHUNK_BYTES: Final = 64 * 1024
 _EXIT_SECONDS: Final = 2.0  # between the end of stdout and the end of the process
+_OUT_OF_MEMORY: Final = "out of memory"
 _log: Final = logging.getLogger("qwenctl.runner")
 
 _Inbox = asyncio.Queue[wire.Report | EngineError]
@@ -80,7 +81,8 @@ class Worker:
         try:
             report = await self._ask(_LOAD, wire.Load(options))
         except WorkerDied as error:
-            raise LoadFailed(f"{error.message} while it loaded", hint=self._where_to_look()) from error
+            failure = MemoryShort if self._epitaph == _OUT_OF_MEMORY else LoadFailed
+            raise failure(f"{error.message} while it loaded", hint=self._where_to_look()) from error
         assert isinstance(report, wire.Loaded)
         return report.model
 
@@ -227,6 +229,8 @@ def _checked(report: wire.Report | EngineError) -> wire.Report:
 
 
 def _describe(status: int) -> str:
+    if status == MemoryShort.exit_code:  # see `runtime.worker`
+        return _OUT_OF_MEMORY
     if status >= 0:
         return f"exit status {status}"
     try:

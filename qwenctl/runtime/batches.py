@@ -69,6 +69,7 @@ class Outcome(Enum):
 
     DONE = "done"
     INTERRUPTED = "interrupted"
+    NO_MEMORY = "no memory"
     FAILED = "failed"
 
 

@@ -25,9 +25,11 @@ _LEVEL_ERROR: Final = 4
 _LEVEL_CONTINUE: Final = 5
 
 # Source: ggml-cuda.cu (`cudaMalloc failed: out of memory`), ggml-alloc.c and ggml-backend.cpp (`failed to
-# allocate`), ggml-vulkan.cpp (`ErrorOutOfDeviceMemory`), llama-model.cpp (`unable to allocate`).
+# allocate`), ggml-vulkan.cpp (`ErrorOutOfDeviceMemory`), llama-model.cpp (`unable to allocate`); Metal's
+# `Insufficient Memory (…:kIOGPUCommandBufferCallbackErrorOutOfMemory)`, which ggml-metal-context.m logs.
 _OUT_OF_MEMORY: Final = re.compile(
-    r"out of memory|OutOf(?:Device|Host)Memory|unable to allocate|failed to allocate", re.IGNORECASE
+    r"out of memory|OutOf(?:Device|Host)?Memory|insufficient memory|unable to allocate|failed to allocate",
+    re.IGNORECASE,
 )
 _MEMORY_HINT: Final = "a smaller context, fewer slots, `--kv q8_0` or a smaller variant need less memory"
 
@@ -44,10 +46,21 @@ class Library:
     def __init__(self, api: Any) -> None:
         self.api = api
         self.log = Log()
+        self._abort_callback: object = None
         # llama.cpp keeps the pointer, so the callback object must live as long as the process.
         self._callback = api.llama_log_callback(self.log.write)
         api.llama_log_set(self._callback, None)
         api.llama_backend_init()
+
+    def on_abort(self, end: Callable[[str], None]) -> None:
+        """Calls `end` with the reason where ggml gives up and aborts the process, as CUDA's errors make it.
+
+        It is called on whatever thread computed; the process is aborted after it returns.
+        Source: ggml.c, `ggml_abort`.
+        """
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+        self._abort_callback = kind(lambda reason: end(reason.decode(errors="replace")))
+        self.ggml("ggml_set_abort_callback", ctypes.c_void_p, kind)(self._abort_callback)
 
     def ggml(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
         """The function `name` of ggml with its ctypes, from the very library that llama.cpp uses.
@@ -89,10 +102,15 @@ class Log:
 
     def failure(self, what: str, hint: str) -> LoadFailed | MemoryShort:
         """The error that `what` failed, with llama.cpp's reason: memory that is short, or anything else."""
-        short = next((line for _, line in list(self._lines) if _OUT_OF_MEMORY.search(line)), None)
+        short = self.shortage()
         if short is not None:
-            return MemoryShort(f"{what}: {_without_function(short)}", hint=_MEMORY_HINT)
+            return MemoryShort(f"{what}: {short}", hint=_MEMORY_HINT)
         return LoadFailed(f"{what}: {self.error()}", hint=hint)
+
+    def shortage(self) -> str | None:
+        """The first line since `clear` that says that memory is short, in the form of `error`; else None."""
+        lines = (line for _, line in list(self._lines) if _OUT_OF_MEMORY.search(line))
+        return next(map(_without_function, lines), None)
 
     def error(self) -> str:
         """The first error since `clear`, without the name of the C++ function in front."""

@@ -98,7 +98,9 @@ def read_memory(
         gpu_layers=wanted if names else 0,
         layers=layers,
         flash_attention=configuration.flash_attention != "off" and not library.log.has("set to disabled"),
-        pipeline=library.log.has("pipeline parallelism enabled"),
+        # The second is llama.cpp's way out where a pipeline's buffers did not fit.
+        pipeline=library.log.has("pipeline parallelism enabled")
+        and not library.log.has("retrying without pipeline parallelism"),
     )
 
 

@@ -23,6 +23,8 @@ _ONE_THREAD_BYTES: Final = 32 * 1024 * 1024
 # Source: llama.h, llama_decode: 2 is "aborted", 0 success, everything else an error or a full cache.
 _DECODED: Final = 0
 _ABORTED: Final = 2
+# Source: llama-context.cpp, llama_context::decode, for a graph or outputs that found no room.
+_NO_MEMORY: Final = -2
 
 
 class LlamaDecoder:
@@ -74,7 +76,10 @@ class LlamaDecoder:
         code = self._api.llama_decode(self._context, self._batch.fill(spans))
         if code == _DECODED:
             return Outcome.DONE
-        return Outcome.INTERRUPTED if code == _ABORTED else Outcome.FAILED
+        if code == _ABORTED:
+            return Outcome.INTERRUPTED
+        short = code == _NO_MEMORY or self._log.shortage() is not None  # Metal's code is that of any failure
+        return Outcome.NO_MEMORY if short else Outcome.FAILED
 
     def last_error(self) -> str:
         """See `batches.Decoder`."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from qwenctl.errors import GenerationFailed, QwenctlError
+from qwenctl.errors import GenerationFailed, MemoryShort, QwenctlError
 from qwenctl.runtime.batches import Decoder, Outcome, Span, compose
 from qwenctl.runtime.engine import Cancel, EngineStats
 from qwenctl.runtime.generation import Generation
@@ -167,7 +167,7 @@ class Scheduler:
         if outcome is Outcome.INTERRUPTED:
             return
         if len(spans) == 1:
-            self._fail(spans[0].sequence, GenerationFailed(f"llama.cpp could not decode: {reason}"))
+            self._fail(spans[0].sequence, _failure(outcome, reason))
             return
         # Somebody in the batch is at fault: decoded one by one, only they fail.
         for span in spans:
@@ -223,6 +223,15 @@ class Scheduler:
         for slot in self._slots:
             self._decoder.keep(slot.sequence, 0)
             slot.tokens = []
+
+
+def _failure(outcome: Outcome, reason: str) -> GenerationFailed | MemoryShort:
+    if outcome is Outcome.NO_MEMORY:
+        return MemoryShort(
+            f"llama.cpp ran out of memory in the middle of an answer: {reason}",
+            hint="a smaller context or `--kv q8_0` need less; so does another program that ends",
+        )
+    return GenerationFailed(f"llama.cpp could not decode: {reason}")
 
 
 def closed_error() -> GenerationFailed:

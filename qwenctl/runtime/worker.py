@@ -15,7 +15,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NoReturn
 
-from qwenctl.errors import Conflict, EngineError, QwenctlError
+from qwenctl.errors import Conflict, EngineError, MemoryShort, QwenctlError
 from qwenctl.runtime import wire
 from qwenctl.runtime.engine import Cancel, Engine, EngineOptions
 from qwenctl.runtime.events import Event, Finished
@@ -218,8 +218,17 @@ def _open_llama(options: EngineOptions) -> Engine:
     from qwenctl.runtime.bindings import library
     from qwenctl.runtime.local import open_engine
 
-    library().log.echo = logging.getLogger("llama.cpp").info
+    opened = library()
+    opened.log.echo = logging.getLogger("llama.cpp").info
+    opened.on_abort(lambda reason: _aborted(reason, short=opened.log.shortage() is not None))
     return open_engine(options)
+
+
+def _aborted(reason: str, *, short: bool) -> None:
+    """CUDA's own way to say that a card is full is the end of the process: then its status says why."""
+    _log.error("ggml gave up: %s", reason)
+    if short:
+        os._exit(MemoryShort.exit_code)
 
 
 if __name__ == "__main__":

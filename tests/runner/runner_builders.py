@@ -12,7 +12,7 @@ from typing import Any
 from qwenctl.errors import ReferenceUnknown
 from qwenctl.runner.client import RunnerClient
 from qwenctl.runner.messages import RunnerStatus
-from qwenctl.runner.models import FoundModel, ModelSource
+from qwenctl.runner.models import FoundModel, LoadPlanner, ModelSource
 from qwenctl.runner.service import ServiceOptions, run
 from qwenctl.runtime.engine import ChatRequest, Message
 from qwenctl.runtime.events import Event, TextDelta
@@ -44,6 +44,24 @@ class NamedModels:
         return [self.find(name) for name in self.NAMES]
 
 
+class Files:
+    """A source of the GGUF files in a directory, by their names."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def find(self, name: str) -> FoundModel:
+        """See `ModelSource`."""
+        path = self._directory / f"{name}.gguf"
+        if not path.exists():
+            raise ReferenceUnknown(f"`{name}` is not here")
+        return FoundModel(name=name, id=f"sha256:{name}", path=path)
+
+    def models(self) -> Sequence[FoundModel]:
+        """See `ModelSource`."""
+        return [self.find(path.stem) for path in sorted(self._directory.glob("*.gguf"))]
+
+
 def ask(text: str, **fields: Any) -> ChatRequest:
     """A conversation of one message."""
     return ChatRequest(messages=(Message("user", text),), **fields)
@@ -69,7 +87,10 @@ def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 @contextmanager
 def service(
-    settings: Settings, source: ModelSource | None = None, **options: Any
+    settings: Settings,
+    source: ModelSource | None = None,
+    planner: LoadPlanner | None = None,
+    **options: Any,
 ) -> Iterator[tuple[RunnerClient, RunnerStatus]]:
     """A runner that lives in a thread with scripted workers; ended afterwards, if it did not end itself."""
     chosen = replace(ServiceOptions(worker_argv=SCRIPTED_WORKER, drain_seconds=1), **options)
@@ -82,7 +103,7 @@ def service(
 
     def live() -> None:
         try:
-            run(settings, source or NamedModels(), chosen, on_ready)
+            run(settings, source or NamedModels(), chosen, on_ready, planner)
         finally:
             ready.set()
 

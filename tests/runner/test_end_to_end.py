@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,37 +10,18 @@ from typing import Any
 import httpx
 import pytest
 
-from qwenctl.errors import InvalidRequest, LoadFailed, ReferenceUnknown, WorkerDied
+from qwenctl.errors import InvalidRequest, LoadFailed, WorkerDied
 from qwenctl.runner.client import RunnerClient
 from qwenctl.runner.messages import LoadOptions
-from qwenctl.runner.models import FoundModel
 from qwenctl.runner.supervisor import WORKER_ARGV
 from qwenctl.runtime.engine import ChatRequest, Message
 from qwenctl.runtime.events import Finished, PromptProcessed
 from qwenctl.runtime.sampling import Sampling
-from tests.runner.runner_builders import service, settings_in, text_of
+from tests.runner.runner_builders import Files, service, settings_in, text_of
 from tests.runtime.runtime_builders import write_tiny_model
 
 GREEDY = Sampling(temperature=0)
 Running = tuple[RunnerClient, str]
-
-
-class Files:
-    """A source of the GGUF files in a directory, by their names."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def find(self, name: str) -> FoundModel:
-        """See `ModelSource`."""
-        path = self._directory / f"{name}.gguf"
-        if not path.exists():
-            raise ReferenceUnknown(f"`{name}` is not here")
-        return FoundModel(name=name, id=f"sha256:{name}", path=path)
-
-    def models(self) -> Sequence[FoundModel]:
-        """See `ModelSource`."""
-        return [self.find(path.stem) for path in sorted(self._directory.glob("*.gguf"))]
 
 
 @pytest.fixture(scope="module")

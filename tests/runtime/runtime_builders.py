@@ -25,10 +25,10 @@ CHATML = (
 
 
 def write_tiny_model(
-    path: Path, *, context_length: int = 256, template: str | None = CHATML, seed: int = 7
+    path: Path, *, context_length: int = 256, template: str | None = CHATML, seed: int = 7, layers: int = 2
 ) -> Path:
     """Writes the model and returns `path`. One token is one byte of text, but for the special names."""
-    width, layers, heads, hidden = 64, 2, 2, 96
+    width, heads, hidden = 64, 2, 96
     tokens = [*_byte_tokens(), *SPECIALS]
     kinds = [_NORMAL] * 256 + list(SPECIALS.values())
     metadata: list[tuple[str, bytes]] = [

@@ -68,17 +68,21 @@ class Card:
         return ",".join(entries)
 
 
-def simulate(*cards: Card, ledger: Path | None = None, fail_compute_after: int = 0) -> dict[str, str]:
+def simulate(
+    *cards: Card, ledger: Path | None = None, fail_compute_after: int = 0, abort_compute_after: int = 0
+) -> dict[str, str]:
     """The environment in which the library has these cards.
 
     Processes with the same `ledger` share them. Computations from number `fail_compute_after` of a process
-    on fail for want of memory; 0 is never.
+    on fail for want of memory; number `abort_compute_after` ends the process for it. 0 is never.
     """
     environment = {"SIMGPU": ";".join(card.describe() for card in cards)}
     if ledger is not None:
         environment["SIMGPU_LEDGER"] = str(ledger)
     if fail_compute_after:
         environment["SIMGPU_FAIL_COMPUTE_AFTER"] = str(fail_compute_after)
+    if abort_compute_after:
+        environment["SIMGPU_ABORT_COMPUTE_AFTER"] = str(abort_compute_after)
     return environment
 
 

@@ -12,7 +12,8 @@
 //   ctx    what a process pays for using the device at all, as for a CUDA context: charged when it first asks
 //          for free memory, allocates or makes a stream, which is when CUDA makes one; default 0
 // SIMGPU_LEDGER=FILE shares the devices among all processes that name the same file.
-// SIMGPU_FAIL_COMPUTE_AFTER=N lets computations fail for want of memory from the N-th of a process on.
+// SIMGPU_FAIL_COMPUTE_AFTER=N lets computations fail for want of memory from the N-th of a process on;
+// SIMGPU_ABORT_COMPUTE_AFTER=N lets the N-th end the process, as CUDA's own errors do (ggml_cuda_error).
 //
 // Rules without another source: llama.cpp 0c1e5709, ggml-cuda.cu, ggml-vulkan.cpp, ggml-metal.cpp.
 #include "ledger.h"
@@ -34,7 +35,7 @@ struct Device {
 
 static std::deque<Device> devices;  // elements stay where they are
 static Ledger ledger;
-static long long fail_after = 0;  // 0 is never
+static long long fail_after = 0, abort_after = 0;  // 0 is never
 
 static Device & device_of(ggml_backend_buffer_type_t type) { return *static_cast<Device *>(type->context); }
 static Device & device_of(ggml_backend_dev_t dev) { return *static_cast<Device *>(dev->context); }
@@ -140,7 +141,12 @@ static Stream & stream_of(ggml_backend_t backend) { return *static_cast<Stream *
 
 static ggml_status stream_compute(ggml_backend_t backend, ggml_cgraph * graph) {
     static std::atomic<long long> computed{ 0 };
-    if (++computed >= fail_after && fail_after > 0) {
+    const long long number = ++computed;
+    if (number >= abort_after && abort_after > 0) {
+        GGML_LOG_ERROR("CUDA error: out of memory\n");
+        GGML_ABORT("CUDA error");
+    }
+    if (number >= fail_after && fail_after > 0) {
         GGML_LOG_ERROR("%s: computing on device %zu: out of memory\n", __func__, stream_of(backend).device.index);
         return GGML_STATUS_ALLOC_FAILED;
     }
@@ -299,7 +305,7 @@ static void complete(Device & device, ggml_backend_reg_t reg) {
 }
 static bool configure(ggml_backend_reg_t reg) {
     const char * all = getenv("SIMGPU"), * file = getenv("SIMGPU_LEDGER");
-    const char * after = getenv("SIMGPU_FAIL_COMPUTE_AFTER");
+    const char * fail = getenv("SIMGPU_FAIL_COMPUTE_AFTER"), * abort = getenv("SIMGPU_ABORT_COMPUTE_AFTER");
     std::istringstream texts(all ? all : "");
     for (std::string text; std::getline(texts, text, ';');) {
         Device & device = devices.emplace_back();
@@ -320,7 +326,8 @@ static bool configure(ggml_backend_reg_t reg) {
         GGML_LOG_ERROR("simgpu: the ledger %s cannot be used\n", file);
         return false;
     }
-    fail_after = after ? atoll(after) : 0;
+    fail_after = fail ? atoll(fail) : 0;
+    abort_after = abort ? atoll(abort) : 0;
     return true;
 }
 static void * reg_function(ggml_backend_reg_t, const char * name) {

@@ -150,7 +150,7 @@ def test_a_card_that_is_too_small_fails_as_cuda_does(library: Path, tiny: Path) 
     assert "text" in outcome(library, simulate(Card(total=taken)), "answer", tiny, -1)
     for card in (Card(total=taken - 1), Card(total=100_000), Card(total=MIB, context=2 * MIB)):
         failed = outcome(library, simulate(card), "answer", tiny, -1)
-        assert failed["error"] == "LoadFailed" and "out of memory" in failed["message"], card
+        assert failed["error"] == "MemoryShort" and "out of memory" in failed["message"], card
 
 
 def test_processes_share_a_card_through_a_ledger(library: Path, tiny: Path, tmp_path: Path) -> None:
@@ -178,13 +178,13 @@ def test_a_second_model_that_does_not_fit_beside_the_first_fails(
     with process(library, shared, "hold", tiny) as holder:
         assert gpus(result(holder))["CUDA0"]["free_bytes"] == taken - 1
         failed = outcome(library, shared, "answer", tiny, -1)
-        assert failed["error"] == "LoadFailed" and "out of memory" in failed["message"]
+        assert failed["error"] == "MemoryShort" and "out of memory" in failed["message"]
 
 
 def test_memory_may_run_out_while_generating(library: Path, tiny: Path) -> None:
     """An error of the generation, not a crash; a limit that is not reached changes nothing."""
     failed = outcome(library, simulate(Card(total=GIB), fail_compute_after=5), "answer", tiny, -1)
-    assert failed["error"] == "GenerationFailed" and "out of memory" in failed["message"]
+    assert failed["error"] == "MemoryShort" and "out of memory" in failed["message"]
     assert "text" in outcome(library, simulate(Card(total=GIB), fail_compute_after=9999), "answer", tiny, -1)
 
 

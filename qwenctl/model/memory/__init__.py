@@ -8,9 +8,15 @@
     scheduler       ggml's scheduler: each operation to a backend, copies between them
     allocator       ggml's graph allocator: how large each backend's compute buffer becomes
     figures         bytes by place, and who said so
+    compute         the compute buffers: graphs, scheduled and allocated
     estimate        all of it: header and configuration → bytes for each device
     plan            bytes and a machine → how to load the model there, or why not
 
 Everything follows the pinned llama.cpp (0c1e5709, in llama-cpp-python 0.3.36); a test fails when they
 drift apart.
 """
+
+from typing import Final
+
+PINNED: Final = "0.3.36"
+"""The llama-cpp-python that the arithmetic follows. `tests/runtime/test_exactness.py` proves it."""

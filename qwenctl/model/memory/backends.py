@@ -31,7 +31,8 @@ class Rules:
     512 numbers. `pipelines`: it computes asynchronously with events, so that several of them work as
     a pipeline. `scratch` are the bytes behind the result of flash attention, given the result's own.
     `attends` tells whether there is a kernel of flash attention for heads of this length. `products_only`:
-    of the operations on the host's weights, it takes over multiplications alone.
+    of the operations on the host's weights, it takes over multiplications alone. `pins_host`: it has a kind
+    of host memory that weights are kept in as they are; without one the CPU repacks them.
     """
 
     alignment: int
@@ -41,6 +42,7 @@ class Rules:
     scratch: Callable[[Node], int] | None = None
     attends: Callable[[int], bool] | None = None
     products_only: bool = False
+    pins_host: bool = True
 
     def weight_bytes(self, type: int, row: int, size_bytes: int) -> int:
         """Bytes of a weight or cache tensor with rows of `row` numbers, aligned."""
@@ -142,7 +144,7 @@ RULES: Final[Mapping[Backend, Rules]] = {
     "rocm": _CUDA,
     "musa": _CUDA,
     "vulkan": Rules(256, chunk_bytes=_GIB, pipelines=True),
-    "metal": Rules(32, pipelines=True, scratch=_metal_scratch, products_only=True),
+    "metal": Rules(32, pipelines=True, scratch=_metal_scratch, products_only=True, pins_host=False),
     "sycl": Rules(128, pads_rows=True, scratch=_cuda_scratch),
     "cann": Rules(128, pads_rows=True),
     "opencl": Rules(128),

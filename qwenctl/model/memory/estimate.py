@@ -113,6 +113,7 @@ class Estimator:
             window_cells=_window_cells(model, configuration),
             transposed=configuration.flash_attention == "off",
             pinned=pinned,
+            repacked=frozenset() if any(RULES[gpu.backend].pins_host for gpu in gpus) else self._repacked,
         )
         optional = configuration.flash_attention == "auto" and configuration.kv_type not in QUANTIZED_KV
         if optional and not self._flash_attention_stays(setting):
@@ -128,8 +129,9 @@ class Estimator:
         length = self._model.key_length
         if not all(self._rules[backend].has_attention(length) for backend in {*layers} - {setting.host}):
             return False
-        if len({*setting.devices}) == 1 or setting.sizes.sequences < 2:
-            return True  # one token moves nothing to another device
+        mixed = setting.host in setting.devices and len({*setting.devices}) > 1
+        if not mixed or setting.sizes.sequences < 2:
+            return True  # without the host beside GPUs, or with one token, nothing moves elsewhere
         count = setting.sizes.sequences
         graph = build_graph(self._model, setting, count, count)
         assign(graph, self._rules)

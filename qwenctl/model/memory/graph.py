@@ -15,6 +15,7 @@ from qwenctl.model.memory.tensor import F16, F32, I32, I64, Graph, Node
 from qwenctl.model.quantization import TENSOR_TYPES
 
 _ROTATION: Final = 64  # the smallest Hadamard matrix that a quantized cache is rotated by
+_REPACKED_ROWS: Final = 8  # ggml-cpu/repack.cpp: rows are interleaved by eight
 _FORCED_BELOW: Final = 32  # tokens; smaller batches are bound to the device of their layer
 
 
@@ -26,6 +27,7 @@ class Setting:
     `pinned`: norms are bound to the device of their layer, as a real load has it where all layers are on
     GPUs; a measurement without allocation loses them (llama.cpp resets its scheduler in between).
     `transposed`: V is cached by columns. llama.cpp decides that before it finds out whether `auto` is on.
+    `repacked` are the types that the CPU stores in an order of its own, out of the GPUs' reach.
     """
 
     sizes: Sizes
@@ -37,6 +39,7 @@ class Setting:
     window_cells: int
     transposed: bool
     pinned: bool = True
+    repacked: frozenset[int] = frozenset()
 
     @property
     def cache_type(self) -> int:
@@ -87,6 +90,7 @@ class GraphBuilder:
         if known is None:
             tensor = self.model.tensors[name]
             known = Node(tensor.type, tensor.dimensions, home=backend, is_weight=True)
+            known.is_repacked = tensor.type in self.setting.repacked and known.ne[1] % _REPACKED_ROWS == 0
             self._weights[name, backend] = known
         return known
 

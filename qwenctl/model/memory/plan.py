@@ -167,36 +167,43 @@ class Planner:
     def _whole(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan | None:
         """All layers on GPUs: the fewest, those with the most room."""
         choices = [*self._choices(wishes, GPU_CONTEXT_TOKENS)]
-        for context, slots in choices if self._may_be_whole(wishes, gpus, choices[-1]) else ():
-            for some in _sets(gpus):
+        smallest = wishes.configuration(*choices[-1], ALL_LAYERS)
+        hopeful = [some for some in _sets(gpus) if self._try(smallest, some).fits]
+        for context, slots in choices if hopeful else ():
+            for some in hopeful:
                 plan = self._try(wishes.configuration(context, slots, ALL_LAYERS), some)
-                if plan.shortage is None:
+                if plan.fits:
                     return plan
         return None
 
-    def _may_be_whole(self, wishes: Wishes, gpus: Sequence[Gpu], least: tuple[int, int]) -> bool:
-        """Whether the smallest choice fits on the best GPU, or on all: else no other need be tried."""
-        smallest = wishes.configuration(*least, ALL_LAYERS)
-        sets = [*_sets(gpus)]
-        return any(self._try(smallest, some).shortage is None for some in (*sets[:1], *sets[1:][-1:]))
-
     def _partial(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan | None:
-        """As many layers as fit on all GPUs together; one slot, for the layers matter more."""
-        if not gpus:
-            return None
-        context = wishes.context_tokens or min(self.trained_tokens, CPU_CONTEXT_TOKENS)
-        slots = wishes.slots or 1
-        best, low, high = None, 0, self.layers
+        """As many layers as fit on GPUs; one slot, for the layers matter more.
+
+        A GPU with little room can be in the way, for it takes buffers of its own: hence the most on any set.
+        """
+        for context in self._contexts(wishes, CPU_CONTEXT_TOKENS):
+            best: Plan | None = None
+            for some in _sets(gpus):
+                best = self._most_layers(wishes, context, some, best) or best
+            if best is not None:
+                return best
+        return None
+
+    def _most_layers(
+        self, wishes: Wishes, context: int, gpus: Sequence[Gpu], best: Plan | None
+    ) -> Plan | None:
+        """The most layers that fit on these GPUs; None when they are no more than those of `best`."""
+        low, high, found = best.estimate.gpu_layers if best else 0, self.layers, None
         while high - low > 1:
             middle = (low + high) // 2
-            plan = self._try(wishes.configuration(context, slots, middle), gpus)
+            plan = self._try(wishes.configuration(context, wishes.slots or 1, middle), gpus)
             if plan.shortage is None:
-                best, low = plan, middle
+                found, low = plan, middle
             elif plan.shortage.place == "RAM":
                 low = middle  # more layers on the GPUs leave fewer in RAM
             else:
                 high = middle
-        return best
+        return found
 
     def _on_cpu(self, wishes: Wishes) -> Plan:
         """The CPU alone; the last attempt, if none fits."""
@@ -207,8 +214,8 @@ class Planner:
         return plan
 
     def _with_layers(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan:
-        """So many layers as the user says, on the fewest GPUs that hold them."""
-        layers = wishes.gpu_layers
+        """So many layers as the user says, on the fewest GPUs that hold them; GPUs without room hold none."""
+        layers, gpus = wishes.gpu_layers, gpus or self.host.gpus
         if layers == 0 or not gpus:
             return self._on_cpu(wishes)
         assert layers is not None
@@ -221,15 +228,25 @@ class Planner:
 
     def _choices(self, wishes: Wishes, default_tokens: int) -> Iterator[tuple[int, int]]:
         """Contexts and slots in the order of preference: what is asked for is kept."""
-        contexts = [wishes.context_tokens or min(self.trained_tokens, default_tokens)]
-        while wishes.context_tokens is None and contexts[-1] >= 2 * SMALLEST_CONTEXT_TOKENS:
-            contexts.append(contexts[-1] // 2)
-        slots = [wishes.slots] if wishes.slots else [DEFAULT_SLOTS, 2, 1]
-        return ((context, count) for context in contexts for count in slots)
+        slots = [count for count in (DEFAULT_SLOTS, 2, 1) if count <= max(1, wishes.batch_tokens)]
+        for context in self._contexts(wishes, default_tokens):
+            for count in [wishes.slots] if wishes.slots else slots:
+                yield context, count
+
+    def _contexts(self, wishes: Wishes, default_tokens: int) -> Iterator[int]:
+        """The context that is asked for; else the default one and its halves."""
+        if wishes.context_tokens is not None:
+            yield wishes.context_tokens
+            return
+        context = min(self.trained_tokens, default_tokens)
+        yield context
+        while context >= 2 * SMALLEST_CONTEXT_TOKENS:
+            context //= 2
+            yield context
 
     def _try(self, configuration: Configuration, gpus: Sequence[Gpu]) -> Plan:
-        if len(gpus) > 1:
-            shares = tuple(float(gpu.budget_bytes) for gpu in gpus)
+        if len(gpus) > 1 or not all(gpu.free_bytes for gpu in gpus):
+            shares = tuple(float(max(1, gpu.budget_bytes)) for gpu in gpus)
             configuration = msgspec.structs.replace(configuration, tensor_split=shares)
         estimate = self.estimating(configuration, gpus)
         if estimate.pipeline and _exceeds_free(estimate, gpus):

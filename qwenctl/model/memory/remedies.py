@@ -42,12 +42,14 @@ def find_remedies(planner: Planner, wishes: Wishes, plan: Plan, held: Mapping[st
     content = RANK["gpus"] if planner.host.gpus else RANK["cpu"]
     if RANK[plan.verdict] >= content:
         return []
-    changes = _changes(planner, wishes, held)
-    found = [(kind, subject, changed.plan(wished)) for kind, subject, changed, wished in changes]
-    better = [item for item in found if RANK[item[2].verdict] > RANK[plan.verdict]]
-    contexts = [item for item in better if item[0] == "context"]
-    shown = [item for item in better if item[0] != "context"] + contexts[:1]  # the longest that helps
-    return [Remedy(kind=kind, subject=subject, verdict=tried.verdict) for kind, subject, tried in shown]
+    found: list[Remedy] = []
+    for kind, subject, changed, wished in _changes(planner, wishes, held):
+        if kind == "context" and any(remedy.kind == "context" for remedy in found):
+            break  # the longest that helps is enough
+        verdict = changed.plan(wished).verdict
+        if RANK[verdict] > RANK[plan.verdict]:
+            found.append(Remedy(kind=kind, subject=subject, verdict=verdict))
+    return found
 
 
 def _changes(

@@ -103,7 +103,7 @@ def _by_sources(node: Node, rules: Sequence[Rules]) -> int:
     if weight is None:
         return UNASSIGNED
     placed = _by_place(weight, node, host)
-    if placed == host:
+    if placed == host and not weight.is_repacked:
         gpus = (b for b in range(host) if _supports(b, node, host) and rules[b].takes_over(node))
         return next(gpus, host)
     return placed

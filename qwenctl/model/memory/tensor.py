@@ -23,6 +23,7 @@ class Node:
 
     `viewed` is the tensor whose memory a view shows, never itself a view. `home` is the backend in whose
     buffer it lies before the graph is allocated (weights, cache); None for what the graph allocates.
+    `is_repacked`: a weight in an order of the CPU's own, which no GPU can take over.
     The remaining fields are notes of scheduler and allocator.
 
     Source: ggml.h, `struct ggml_tensor`.
@@ -39,6 +40,7 @@ class Node:
         "home",
         "is_input",
         "is_output",
+        "is_repacked",
         "is_weight",
         "nb",
         "ne",
@@ -65,7 +67,7 @@ class Node:
         is_input: bool = False,
     ) -> None:
         self.type = type
-        a, b, c, d = (*ne, 1, 1, 1)[:4]
+        a, b, c, d = (*ne, 1, 1, 1, 1)[:4]
         self.ne: Four = (a, b, c, d)
         kind = TENSOR_TYPES[type]
         row = a // kind.block_elements * kind.block_bytes
@@ -80,7 +82,7 @@ class Node:
         self.home = home
         self.is_weight = is_weight
         self.is_input = is_input
-        self.is_output = False
+        self.is_output = self.is_repacked = False
         self.visited = False
         self.backend = self.bound = self.buffer = UNASSIGNED
         self.copies: dict[int, list[Node]] | None = None

@@ -41,7 +41,7 @@ def shortage_text(name: str, shortage: Shortage) -> str:
 
 
 def needs_text(plan: Plan) -> str:
-    """What a plan takes of each place: `5.1 GiB of 8.0 GiB on CUDA0 and 412 MiB of RAM`."""
+    """What a plan takes of each place: `5.10 GiB of 7.60 GiB free on CUDA0 and …`."""
     parts = [
         f"{render_bytes(place.needed_bytes)} of {render_bytes(place.free_bytes)} free "
         f"{'in' if place.name == 'RAM' else 'on'} {place.name}"
