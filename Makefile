@@ -18,8 +18,8 @@ help:  ## this list
 run: $(VENV)/ready  ## set up, then chat with the guide model (MODEL=… for another)
 	@$(BIN)/qwenctl run $(MODEL)
 
-test: $(VENV)/ready-dev  ## set up, then run the tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/ready-dev  ## set up, then run the tests (SLOW=1 for the long ones too)
+	@$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(PYTEST_ARGS)
 
 check: $(VENV)/ready-dev  ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

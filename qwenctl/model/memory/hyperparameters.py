@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from qwenctl.errors import QwenctlError
 from qwenctl.model.gguf import Array, Tensor
 from qwenctl.model.shape import Shape
 
 
-class Unknown(QwenctlError):
-    """The memory of this model cannot be computed; the message is the reason.
+class Unknown(Exception):
+    """The memory of this model cannot be told; `message` is the reason.
 
-    It never reaches a user as an error: an estimate without a number carries it as its reason.
+    No error of the program: who asks has a verdict for it, `unknown`, and lets the model be tried.
     """
 
-    code = "estimate_unknown"
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
