@@ -179,19 +179,19 @@ SHAPES: Final[Mapping[str, ModelShape]] = {
 
 def write_shape_model(
     path: Path,
-    shape: str,
+    shape: str | ModelShape,
     quantization: str,
     *,
     vocabulary: Vocabulary = "dummy",
     retyped: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the model `shape` of `SHAPES`, quantized to one of `QUANTIZATIONS`, to `path`; `path`.
+    """Write a model of this shape, or of that name in `SHAPES`, in one of `QUANTIZATIONS` to `path`; `path`.
 
     The tensors are a hole in the file. The tokens of a `dummy` vocabulary are as short as can be; a
     `real-size` one has the real one's length in bytes. `retyped` makes a mix of one's own: the names of
     types (`Q8_0`) by the ends of tensors' names.
     """
-    model = SHAPES[shape]
+    model = SHAPES[shape] if isinstance(shape, str) else shape
     tensors = _tensors(model.outline, quantization, retyped or {})
     header = _header(model, quantization, vocabulary, tensors)
     with path.open("wb") as file:

@@ -16,17 +16,19 @@ from qwenctl.oci.manifest import build_manifest
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import content_of
 from qwenctl.store.store import Store
-from tests.shape_models import write_shape_model
+from tests.shape_models import Vocabulary, write_shape_model
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def put_sparse_model(store: Store, reference: Reference, shape: str, quantization: str) -> Descriptor:
+def put_sparse_model(
+    store: Store, reference: Reference, shape: str, quantization: str, vocabulary: Vocabulary = "dummy"
+) -> Descriptor:
     """A shape model in `store` under `reference`; its manifest."""
     name = hashlib.sha256(f"{shape} {quantization}".encode()).hexdigest()
     path = store.path / "blobs" / "sha256" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_shape_model(path, shape, quantization)
+    write_shape_model(path, shape, quantization, vocabulary=vocabulary)
     weights = Descriptor(WEIGHTS_TYPE, Digest("sha256", name), path.stat().st_size)
     with path.open("rb") as file:
         config = describe(Shape.of(read_header(file)), weights.digest, CREATED)

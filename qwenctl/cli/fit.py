@@ -64,19 +64,27 @@ def fit(
     from qwenctl.cli.memory import open_machine
     from qwenctl.cli.wiring import load_settings
     from qwenctl.flows.fit_model import report_on
-    from qwenctl.model.memory.configuration import FlashAttention, KvType
+    from qwenctl.model.memory.configuration import CONTEXT_LIMIT, MAX_SLOTS, FlashAttention, KvType
+    from qwenctl.model.memory.hyperparameters import MAX_LAYERS
     from qwenctl.model.memory.plan import Wishes
 
     if (model is None) == (gguf is None):
         raise UsageError("give a MODEL, or a file with `--gguf`", hint="see `qwenctl fit --help`")
+    if gguf is not None and all_variants:
+        raise UsageError("a file has no variants", hint="leave `--all` out")
+    if parallel is not None and batch < parallel:
+        raise UsageError(
+            f"`--batch {batch}` is too little for `--parallel {parallel}`",
+            hint="a batch has a token of each request at least",
+        )
     wishes = Wishes(
         context_tokens=None if context in (None, _LONGEST) else _tokens(str(context)),
-        slots=_at_least("--parallel", parallel, 1),
-        batch_tokens=batch,
-        ubatch_tokens=ubatch,
+        slots=None if parallel is None else _between("--parallel", parallel, 1, MAX_SLOTS),
+        batch_tokens=_between("--batch", batch, 1, CONTEXT_LIMIT),
+        ubatch_tokens=_between("--ubatch", ubatch, 1, CONTEXT_LIMIT),
         kv_type=_one_of("--kv-type", kv_type.lower(), KvType),
         flash_attention=_one_of("--flash-attention", flash_attention.lower(), FlashAttention),
-        gpu_layers=_at_least("--gpu-layers", gpu_layers, -1),
+        gpu_layers=None if gpu_layers is None else _between("--gpu-layers", gpu_layers, -1, MAX_LAYERS),
     )
     settings = load_settings()
     machine = open_machine(settings, host, _one_of("--method", method.lower(), Method))
@@ -112,14 +120,18 @@ def _ask(
 
 
 def _tokens(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
-        raise UsageError(f"`--context` is `{text}`, neither a number of tokens nor `max`")
-    return int(text)
+    from qwenctl.model.memory.configuration import CONTEXT_LIMIT
+
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(CONTEXT_LIMIT)):
+        raise UsageError(
+            f"`--context` is `{text}`, which is no number of tokens", hint="give one, such as 8192, or `max`"
+        )
+    return _between("--context", int(text), 1, CONTEXT_LIMIT)
 
 
-def _at_least(flag: str, value: int | None, least: int) -> int | None:
-    if value is not None and value < least:
-        raise UsageError(f"`{flag}` is {value}, but at least {least} is needed")
+def _between(flag: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise UsageError(f"`{flag}` cannot be {value}", hint=f"it is a number from {least} to {most}")
     return value
 
 

@@ -10,8 +10,9 @@ from qwenctl.model.host import Host
 from qwenctl.model.memory.words import tokens_text
 from qwenctl.units import render_bytes, render_count
 
-_BAR_WIDTH: Final = 24
+_SHORT_BAR: Final = 18  # columns, in the table of variants
 _SIGNS: Final = "█▓▒░"  # weights, KV cache, compute, what driver or process take
+_WIDTH: Final = 100  # columns; a longer line is several
 _FREE: Final = "·"
 _OVER: Final = "!"
 _LEGEND: Final = "█ weights  ▓ KV cache  ▒ compute  ░ driver, process  · free  ! too much"
@@ -21,9 +22,13 @@ def render(asked: Asked, host: Host) -> str:
     """The verdict in full, or the table of variants and the sentence on the one that was asked for."""
     if len(asked.variants) == 1 and not asked.problems:
         return _one(asked.selected, host)
-    parts = [_machine(host), _variants(asked), _LEGEND, f"{asked.selected.name}: {asked.selected.advice}"]
-    parts[3:3] = ["\n".join(f"{name}: {problem}" for name, problem in asked.problems)] * bool(asked.problems)
-    return "\n\n".join(parts)
+    unknown = [(fit.name, fit.advice) for fit in asked.variants if fit.verdict == "unknown"]
+    notes = [f"{name}: {note}" for name, note in (*unknown, *asked.problems)]
+    selected = f"{asked.selected.name}: {_conclusion(asked.selected)}"
+    if selected in notes:
+        notes.remove(selected)
+    parts = [_machine(host), _variants(asked), _LEGEND, "\n".join(notes), selected]
+    return "\n\n".join(part for part in parts if part)
 
 
 def verdict_text(fit: Fit) -> str:
@@ -43,14 +48,19 @@ def _one(fit: Fit, host: Host) -> str:
     lines = [" · ".join(part for part in (*about, render_bytes(fit.file_bytes)) if part)]
     if fit.trained_context:
         lines.append(f"trained for {fit.trained_context} tokens of context{_longest(fit)}")
-    if fit.card and (fit.card.vram_bytes or fit.card.size_bytes):
-        lines.append(
-            f"its card says {_or_dash(fit.card.vram_bytes)} VRAM, {_or_dash(fit.card.size_bytes)} size"
-        )
+    card = (("VRAM", fit.card.vram_bytes), ("size", fit.card.size_bytes)) if fit.card else ()
+    if figures := [f"{render_bytes(size)} {what}" for what, size in card if size]:
+        lines.append(f"its card says {', '.join(figures)}")
     parts = ["\n".join(lines), _machine(host)]
     if fit.configuration is not None and fit.host is not None:
         parts += [_setting(fit), _places(fit, fit.host), _LEGEND]
-    return "\n\n".join([*parts, f"{verdict_text(fit)}: {fit.advice}"])
+    return "\n\n".join([*parts, _conclusion(fit)])
+
+
+def _conclusion(fit: Fit) -> str:
+    """The verdict and its sentence, which says some verdicts itself."""
+    says_it = fit.verdict in ("partial", "cpu", "unknown")
+    return fit.advice if says_it else f"{verdict_text(fit)}: {fit.advice}"
 
 
 def _longest(fit: Fit) -> str:
@@ -60,15 +70,15 @@ def _longest(fit: Fit) -> str:
 def _setting(fit: Fit) -> str:
     configuration = fit.configuration
     assert configuration is not None
-    slots = (
-        f"{configuration.slots} requests side by side" if configuration.slots > 1 else "1 request at a time"
+    parts = (
+        f"{tokens_text(configuration.context_tokens)} context",
+        f"{configuration.slots} request{'s' if configuration.slots > 1 else ''} at a time",
+        f"KV {configuration.kv_type}",
+        "" if fit.flash_attention else "no flash attention",
+        f"{fit.gpu_layers}/{fit.layers} layers on GPU" if fit.gpu_layers else "on the CPU",
+        f"{fit.method}, {'exact' if fit.exact else '±3 %'}",
     )
-    flash = "on" if fit.flash_attention else "off"
-    how = f"{fit.method}, exact" if fit.exact else f"{fit.method}, within 3 %"
-    return (
-        f"{tokens_text(configuration.context_tokens)} context · {slots} · KV {configuration.kv_type} · "
-        f"flash attention {flash} · {fit.gpu_layers}/{fit.layers} layers on GPU · {how}"
-    )
+    return " · ".join(part for part in parts if part)
 
 
 def _places(fit: Fit, host: HostFit) -> str:
@@ -84,42 +94,44 @@ def _row(name: str, place: DeviceFit | HostFit, other: int, free: int, margin: i
     return (name, *sizes, bar(parts, free))
 
 
-def bar(parts: Iterable[int], free: int) -> str:
-    """Each part's share of what is free; a `!` where all of it is more."""
+def bar(parts: Iterable[int], free: int, width: int = 24) -> str:
+    """Each part's share of what is free; a `!` where all of it is more. `width` is in columns."""
     sizes = list(parts)
     total = sum(sizes)
     whole = max(free, total, 1)
     drawn, before, position = "", 0, 0
     for size, sign in zip(sizes, _SIGNS, strict=True):
         before += size
-        end = round(before * _BAR_WIDTH / whole)
+        end = round(before * width / whole)
         drawn += sign * (end - position)
         position = end
     if total > free:
-        fits = round(free * _BAR_WIDTH / whole)
-        return drawn[:fits] + _OVER * (_BAR_WIDTH - fits)
-    return drawn + _FREE * (_BAR_WIDTH - position)
+        fits = round(free * width / whole)
+        return drawn[:fits] + _OVER * (width - fits)
+    return drawn + _FREE * (width - position)
 
 
 def _variants(asked: Asked) -> str:
-    rows = []
-    for fit in asked.variants:
-        card = fit.card
-        configuration = fit.configuration
-        rows.append(
-            (
-                "*" if fit is asked.selected else "",
-                fit.name,
-                render_bytes(fit.file_bytes),
-                verdict_text(fit),
-                tokens_text(configuration.context_tokens) if configuration else "-",
-                render_bytes(_needed(fit)) if fit.host else "-",
-                _or_dash(card.vram_bytes if card else None),
-                _tightest(fit),
-            )
+    with_card = any(fit.card and fit.card.vram_bytes for fit in asked.variants)
+    rows = [
+        (
+            "*" if fit is asked.selected else "",
+            fit.name,
+            render_bytes(fit.file_bytes),
+            _short_verdict(fit),
+            tokens_text(fit.configuration.context_tokens) if fit.configuration else "-",
+            render_bytes(_needed(fit)) if fit.host else "-",
+            *([_or_dash(fit.card.vram_bytes if fit.card else None)] if with_card else []),
+            _tightest(fit),
         )
-    headers = ("", "VARIANT", "SIZE", "VERDICT", "CONTEXT", "NEEDS", "CARD VRAM", "")
-    return table(headers, rows)
+        for fit in asked.variants
+    ]
+    card = ("CARD VRAM",) if with_card else ()
+    return table(("", "VARIANT", "SIZE", "VERDICT", "CONTEXT", "NEEDS", *card, ""), rows)
+
+
+def _short_verdict(fit: Fit) -> str:
+    return f"{fit.gpu_layers}/{fit.layers} on GPU" if fit.verdict == "partial" else verdict_text(fit)
 
 
 def _needed(fit: Fit) -> int:
@@ -129,16 +141,16 @@ def _needed(fit: Fit) -> int:
 
 
 def _tightest(fit: Fit) -> str:
-    """The bar of the place with the least room."""
+    """The bar of the place with the least room: of the GPUs in use, else of the RAM."""
     if fit.host is None:
-        return fit.reason or ""
-    places = [(device.total / max(1, device.free), device) for device in fit.devices]
-    if places:
-        device = max(places, key=lambda item: item[0])[1]
-        return bar((device.weights, device.kv_cache, device.compute, device.overhead), device.free)
-    host = fit.host
-    other = host.process + host.output + host.shared
-    return bar((host.weights, host.kv_cache, host.compute, other), host.available)
+        return ""
+    if not fit.devices:
+        host = fit.host
+        other = host.process + host.output + host.shared
+        return bar((host.weights, host.kv_cache, host.compute, other), host.available, _SHORT_BAR)
+    device = max(fit.devices, key=lambda item: item.total / max(1, item.free))
+    parts = (device.weights, device.kv_cache, device.compute, device.overhead)
+    return bar(parts, device.free, _SHORT_BAR)
 
 
 def _machine(host: Host) -> str:
@@ -149,7 +161,8 @@ def _machine(host: Host) -> str:
         for gpu in host.gpus
     ]
     name = f"{host.name} (simulated)" if host.simulated else host.name
-    return f"{name}: {', '.join([ram, *(gpus or ['no GPU'])])}"
+    line = f"{name}: {', '.join([ram, *(gpus or ['no GPU'])])}"
+    return line if len(line) <= _WIDTH else "\n  ".join([f"{name}: {ram}", *gpus])
 
 
 def _or_dash(size: int | None) -> str:

@@ -14,6 +14,7 @@ from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
     from qwenctl.flows.catalog import Catalog
+    from qwenctl.flows.fit_model import Asked
     from qwenctl.flows.fit_report import Fit
     from qwenctl.flows.pull import Pulled
     from qwenctl.oci.descriptor import Descriptor
@@ -151,7 +152,7 @@ def _check(
         return None
     verdict = fit(subject, open_machine(settings), Wishes())
     if not checks.quiet or not verdict.fits:
-        printer.note(f"{verdict.name}: {verdict.advice}")
+        printer.note(f"{verdict.name}{'' if verdict.fits else ' does not fit'}: {verdict.advice}")
     if not verdict.fits and not checks.force:
         _ask(verdict, printer)
     return verdict
@@ -189,11 +190,22 @@ def _best_fitting(
     best = best_variant(asked.variants)
     if best is None:
         raise MemoryShort(
-            f"no variant of `{model}` fits this machine: {asked.selected.advice}",
+            f"no variant of `{model}` fits this machine; {_closest(asked)}",
             hint=f"`qwenctl fit {model} --all` shows them",
         )
     printer.note(f"{best.name} is the largest variant that fits")
     return parse_name(best.name, catalog, settings.registry)
+
+
+def _closest(asked: "Asked") -> str:
+    """What the smallest variant lacks; where all are unknown, why the one that was asked for is."""
+    from qwenctl.model.memory.words import shortage_text
+
+    short = [(item.file_bytes, item.name, item.shortage) for item in asked.variants if item.shortage]
+    if not short:
+        return asked.selected.advice
+    _, name, shortage = min(short, key=lambda row: row[0])
+    return f"the smallest, {shortage_text(name, shortage)}"
 
 
 def _sentence(report: PullReport) -> str:

@@ -17,7 +17,7 @@ from qwenctl.model.artifact import ModelArtifact, Role
 from qwenctl.model.gguf import read_header
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.architectures import check_known
-from qwenctl.model.memory.configuration import Configuration
+from qwenctl.model.memory.configuration import CONTEXT_LIMIT, Configuration
 from qwenctl.model.memory.estimate import Estimator
 from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.hyperparameters import Unknown, read_hyperparameters
@@ -133,7 +133,7 @@ def planner_for(shape: Shape, machine: Machine) -> Planner:
         raise Unknown("the header does not say how many layers the model has")
     if not trained:
         raise Unknown("the header does not say for which context the model was trained")
-    return Planner(machine.host, _estimating(shape, machine), layers + 1, trained)
+    return Planner(machine.host, _estimating(shape, machine), layers + 1, min(trained, CONTEXT_LIMIT))
 
 
 def _estimating(shape: Shape, machine: Machine) -> Estimating:
@@ -193,6 +193,8 @@ class _Measured:
         asked = (configuration, names)
         if asked not in self._known:
             measured = measure(self._shape, [configuration], names, self._backends)[0]
+            if names and configuration.gpu_layers and not measured.gpu_layers:
+                raise Unknown(f"llama.cpp does not use {', '.join(names)} here")
             self._known[asked] = _in_order(measured, names)
         return self._known[asked]
 

@@ -17,6 +17,7 @@ from qwenctl.flows.fit_report import CardFigures, Fit
 from qwenctl.flows.names import is_id, near_names, parse_name, unknown
 from qwenctl.model.card import Card, Variant
 from qwenctl.model.host import Host
+from qwenctl.model.memory.configuration import CONTEXT_LIMIT
 from qwenctl.model.memory.plan import RANK, Wishes
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.reference import Reference
@@ -54,8 +55,8 @@ class Judge:
         """The verdict, with the card's figures beside it."""
         wishes = self.wishes
         if self.longest:
-            trained = subject.shape.context_length
-            wishes = msgspec.structs.replace(wishes, context_tokens=trained)
+            trained = min(subject.shape.context_length or 0, CONTEXT_LIMIT)
+            wishes = msgspec.structs.replace(wishes, context_tokens=trained or None)
         verdict = fit(subject, self.machine, wishes)
         if variant is None:
             return verdict
@@ -159,7 +160,7 @@ class _Family:
             raise (unknown(reference, near, "here or at its registry") if near else error) from error
 
     def all(self, selected: Fit) -> Asked:
-        """The verdicts on all variants, each content once; `selected` is among them."""
+        """The verdicts on all variants, each content once, `selected` among them; by size without a card."""
         tags, problems = self._tags()
         verdicts: list[Fit] = []
         for tag in tags:
@@ -173,6 +174,8 @@ class _Family:
                 verdicts.append(verdict)
         if not any(item is selected for item in verdicts):
             verdicts.insert(0, selected)
+        if self.card is None:
+            verdicts.sort(key=lambda item: (item.parameters, item.file_bytes))
         return Asked(selected, tuple(verdicts), tuple(problems))
 
     def _tags(self) -> tuple[list[str], list[tuple[str, str]]]:

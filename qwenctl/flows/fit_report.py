@@ -10,7 +10,7 @@ from qwenctl.model.memory.configuration import Configuration
 from qwenctl.model.memory.figures import DeviceMemory, HostMemory
 from qwenctl.model.memory.plan import PROCESS_BYTES, Plan, Shortage, Verdict, needed_ram_bytes
 from qwenctl.model.memory.remedies import Remedy
-from qwenctl.model.memory.words import remedy_text, shortage_text
+from qwenctl.model.memory.words import need_text, remedy_text
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
@@ -148,17 +148,17 @@ def describe(
         context_max=largest_context,
         shortage=plan.shortage,
         remedies=[*remedies],
-        advice=advise(subject.name, plan, gpus, host, remedies),
+        advice=advise(plan, gpus, host, remedies),
     )
 
 
 def unknown_fit(subject: "Subject", host: Host, reason: str) -> Fit:
     """No numbers, and why."""
-    shape = subject.shape
+    shape, reason = subject.shape, _printable(reason)
     return Fit(
-        name=subject.name,
+        name=_printable(subject.name),
         id=subject.id,
-        architecture=shape.architecture,
+        architecture=_printable(shape.architecture),
         parameters=shape.parameters,
         quantization=subject.quantization,
         file_bytes=subject.file_bytes,
@@ -167,19 +167,19 @@ def unknown_fit(subject: "Subject", host: Host, reason: str) -> Fit:
         reason=reason,
         simulated=host.simulated,
         method="unknown",
-        advice=f"nobody can tell: {reason}",
+        advice=f"its memory is unknown: {reason}",
         header=HeaderCost(
             method=subject.header_method, requests=subject.header_requests, bytes=subject.header_bytes
         ),
     )
 
 
-def advise(name: str, plan: Plan, gpus: Sequence[Gpu], host: Host, remedies: Sequence[Remedy]) -> str:
+def advise(plan: Plan, gpus: Sequence[Gpu], host: Host, remedies: Sequence[Remedy]) -> str:
     """One sentence: what happens, and the change that would help most."""
     change = f"; {remedy_text(remedies[0])}" if remedies else ""
     estimate = plan.estimate
     if plan.shortage is not None:
-        return f"{shortage_text(name, plan.shortage)}{change or '; choose a smaller variant'}"
+        return f"{need_text(plan.shortage)}{change or '; choose a smaller variant'}"
     if plan.verdict == "cpu":
         used = render_bytes(needed_ram_bytes(estimate, gpus))
         available = render_bytes(host.ram.available_bytes)
@@ -193,6 +193,11 @@ def advise(name: str, plan: Plan, gpus: Sequence[Gpu], host: Host, remedies: Seq
         for gpu, device in zip(gpus, estimate.devices, strict=True)
     )
     return f"all {estimate.layers} layers fit on {where}, which leaves {render_bytes(left)} free"
+
+
+def _printable(text: str) -> str:
+    """A text of the file without characters that a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _devices(plan: Plan, gpus: Sequence[Gpu]) -> list[DeviceFit]:

@@ -113,7 +113,10 @@ class Pool:
     async def generate(
         self, name: str, request: Request, *, keep_alive_seconds: float | None = None
     ) -> AsyncGenerator[Event]:
-        """The events of `request`; see `api.host.ModelHost`."""
+        """The events of `request`; see `api.host.ModelHost`.
+
+        A model that runs out of memory in an answer leaves after its requests; the next one loads it again.
+        """
         async with self._lease(name, LoadOptions(), keep_alive_seconds) as slot:
             try:
                 async with aclosing(_worker_of(slot).generate(request)) as events:

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final, Self
 
-from qwenctl.errors import EngineError, LoadFailed, MemoryShort, WorkerDied
+from qwenctl.errors import EngineError, LoadFailed, MemoryShort, QwenctlError, WorkerDied
 from qwenctl.runtime import wire
 from qwenctl.runtime.engine import EngineOptions, LoadedModel, Request
 from qwenctl.runtime.events import Event, Finished
@@ -83,13 +83,18 @@ class Worker:
         except WorkerDied as error:
             failure = MemoryShort if self._epitaph == _OUT_OF_MEMORY else LoadFailed
             raise failure(f"{error.message} while it loaded", hint=self._where_to_look()) from error
+        except QwenctlError as error:
+            # In the store the file is called by its digest, which says nothing to a person.
+            message = error.message.replace(f"`{options.path.name}`", f"`{name}`")
+            raise type(error)(message, hint=error.hint) from error
         assert isinstance(report, wire.Loaded)
         return report.model
 
     async def generate(self, request: Request) -> AsyncGenerator[Event]:
         """The events of `request`; closing the generator cancels it in the worker.
 
-        Raises: what the worker reports (InvalidRequest, PromptTooLong, GenerationFailed), WorkerDied.
+        Raises: what the worker reports (InvalidRequest, PromptTooLong, GenerationFailed, MemoryShort),
+        WorkerDied.
         """
         id, over = next(self._ids), False
         inbox = self._open(id)

@@ -206,7 +206,8 @@ class Engine(Protocol):
     def generate(self, request: Request) -> Iterator[Event]:
         """The events of `request`, which begins at the first `next`; closing the iterator cancels.
 
-        Raises: what `start` raises, and GenerationFailed when a decode step fails.
+        Raises: what `start` raises, GenerationFailed when a decode step fails, MemoryShort when it is for
+        want of memory.
         """
         ...
 

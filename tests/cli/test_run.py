@@ -112,3 +112,30 @@ def test_serve_answers_over_tcp(store_path: Path, qwenctl: Command) -> None:
             assert "qwenctl rm" in json.load(answer)["choices"][0]["message"]["content"]
         server.send_signal(signal.SIGINT)
         assert server.wait(15) == 0
+
+
+def test_a_simulated_machine_loads_nothing(qwenctl: Command, tmp_path: Path, store_path: Path) -> None:
+    """`--host` is refused, whether or not there is such a profile, and nothing is pulled or started."""
+    for path in (tmp_path / "absent.yaml", tmp_path):
+        shown = qwenctl("run", "guide", QUESTION, "--host", str(path))
+        assert (shown.status, shown.out) == (2, "")
+        assert f"hint: `qwenctl fit guide --host {path}`" in shown.err
+    assert qwenctl("list", "--json").data["models"] == []
+    assert qwenctl("status", "--json").data["runner"] is None
+
+
+@pytest.mark.parametrize("kind", ["q9", "", "f8", "iq4_nl"])
+def test_a_cache_of_no_known_type(qwenctl: Command, kind: str) -> None:
+    """Exit status 2 with the types that there are, before anything is pulled."""
+    shown = qwenctl("run", "guide", QUESTION, "--kv", kind)
+    assert (shown.status, shown.out) == (2, "")
+    assert "hint: it is one of f32, f16" in shown.err
+    assert qwenctl("list", "--json").data["models"] == []
+
+
+def test_a_quantized_cache(qwenctl: Command) -> None:
+    """`--kv q8_0`, in any case, loads the model with half a cache."""
+    assert qwenctl("run", "guide", QUESTION, "--context", "512").status == 0
+    half = qwenctl("ps", "--json").data["models"][0]["model"]["memory"]["host"]["kv_cache"]
+    assert qwenctl("run", "guide", QUESTION, "--context", "512", "--kv", "Q8_0").status == 0
+    assert qwenctl("ps", "--json").data["models"][0]["model"]["memory"]["host"]["kv_cache"] < half * 0.6

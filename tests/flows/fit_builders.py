@@ -1,6 +1,5 @@
-"""Models to be judged: real sizes over a hole, small ones in several files, ones that we do not know."""
+"""Models to be judged: small ones in several files, ones that we do not know."""
 
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from qwenctl.model.artifact import CONFIG_V01, WEIGHTS_TYPE, describe
 from qwenctl.model.gguf import read_header
 from qwenctl.model.shape import Shape
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import build_manifest
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import content_of
@@ -17,27 +15,6 @@ from qwenctl.store.store import Store
 from tests.builders import CREATED
 from tests.flows.header_builders import SMALL_METADATA, small_tensors
 from tests.model.gguf_builders import F16, F32, Many, Value, Weights, gguf_file
-from tests.shape_models import Vocabulary, write_shape_model
-
-GIB = 1 << 30
-
-
-def put_shape(
-    store: Store,
-    name: str,
-    shape: str = "qwen2.5-7b",
-    quantization: str = "Q4_K_M",
-    vocabulary: Vocabulary = "dummy",
-) -> Descriptor:
-    """A well-known model with a hole for its tensors; the digest is made up, for nobody could hash the hole."""
-    digest = Digest.of(f"{shape} {quantization}".encode())
-    path = store.layout.blob(digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_shape_model(path, shape, quantization, vocabulary=vocabulary)
-    with path.open("rb") as file:
-        found = Shape.of(read_header(file))
-    layer = Descriptor(WEIGHTS_TYPE, digest, path.stat().st_size)
-    return _put(store, name, describe(found, digest, CREATED), (layer,))
 
 
 def put_files(store: Store, name: str, *files: bytes, media_type: str = WEIGHTS_TYPE) -> Descriptor:
@@ -46,10 +23,7 @@ def put_files(store: Store, name: str, *files: bytes, media_type: str = WEIGHTS_
     layers = [Descriptor.of(raw, media_type) for raw in files]
     for layer, raw in zip(layers, files, strict=True):
         store.push(layer, content_of(raw))
-    return _put(store, name, describe(shape, layers[0].digest, CREATED), layers)
-
-
-def _put(store: Store, name: str, config: bytes, layers: Sequence[Descriptor]) -> Descriptor:
+    config = describe(shape, layers[0].digest, CREATED)
     described = Descriptor.of(config, CONFIG_V01)
     manifest = build_manifest(described, tuple(layers))
     store.push(described, content_of(config))
@@ -62,8 +36,8 @@ def split_files() -> tuple[bytes, bytes]:
     """A small Qwen2 in two files, as llama.cpp splits them: the metadata are in the first."""
     tensors = small_tensors()
     counts: dict[str, Value] = {"split.count": 2, "split.tensors.count": len(tensors)}
-    first = SMALL_METADATA | counts | {"split.no": 0}
-    second: dict[str, Value] = {"general.architecture": "qwen2", "split.no": 1} | counts
+    first = {**SMALL_METADATA, **counts, "split.no": 0}
+    second = {"general.architecture": "qwen2", **counts, "split.no": 1}
     return gguf_file(first, tensors[:4]), gguf_file(second, tensors[4:])
 
 

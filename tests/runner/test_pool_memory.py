@@ -1,4 +1,4 @@
-"""Pool: what its planner decides, one load at a time, and who leaves where memory is short. No GPU, no model."""
+"""Pool: what its planner decides, one load at a time, and who leaves where memory is short. Needs no GPU."""
 
 import asyncio
 import threading

@@ -116,8 +116,15 @@ def asking(max_tokens: int) -> ChatRequest:
 
 def workers() -> list[int]:
     """The processes of workers that live."""
-    children = psutil.Process().children()
-    return [child.pid for child in children if "qwenctl.runtime.worker" in child.cmdline()]
+    return [child.pid for child in psutil.Process().children() if is_worker(child)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it is one, and has not ended."""
+    try:
+        return "qwenctl.runtime.worker" in process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie too has no command line
+        return False
 
 
 def loaded(client: RunnerClient) -> dict[str, LoadedStatus]:

@@ -158,7 +158,7 @@ def _shares(configuration: Configuration, gpus: Sequence[Gpu]) -> tuple[float, .
         return ()
     shares = configuration.tensor_split
     if not any(shares):
-        shares = tuple(float(gpu.free_bytes) for gpu in gpus)
+        shares = tuple(float(max(1, gpu.free_bytes - gpu.overhead_bytes)) for gpu in gpus)
     if len(shares) != len(gpus):
         raise Unknown(f"the split has {len(shares)} shares for {len(gpus)} GPUs")
     if not any(shares):

@@ -35,9 +35,14 @@ def load_line(quantization: str | None, plan: Plan) -> str:
 
 def shortage_text(name: str, shortage: Shortage) -> str:
     """By how much it does not fit, and where."""
+    return f"`{name}` {need_text(shortage)}"
+
+
+def need_text(shortage: Shortage) -> str:
+    """The same without the model's name: `needs 45.8 GiB of RAM, 27.5 GiB can be used`."""
     needed, budget = render_bytes(shortage.needed_bytes), render_bytes(shortage.budget_bytes)
     place = shortage.place if shortage.place == "RAM" else f"memory on {shortage.place}"
-    return f"`{name}` needs {needed} of {place}, {budget} can be used"
+    return f"needs {needed} of {place}, {budget} can be used"
 
 
 def needs_text(plan: Plan) -> str:
