@@ -60,7 +60,7 @@ class MemoryPlanner:
         """See `LoadPlanner.decide`."""
         from qwenctl.flows.fit import Machine, planner_for, subject_of_file
         from qwenctl.model.memory.hyperparameters import Unknown
-        from qwenctl.model.memory.remedies import _without as without_model
+        from qwenctl.model.memory.remedies import without_model
         from qwenctl.runtime.cpu import repacked_types
         from qwenctl.runtime.host import read_host
 

@@ -17,6 +17,7 @@ import msgspec
 
 from qwenctl.errors import Conflict, LoadFailed, MemoryShort, NotFound, WorkerDied
 from qwenctl.model.memory.figures import Estimate
+from qwenctl.model.memory.plan import RANK
 from qwenctl.model.memory.words import needs_text
 from qwenctl.runner.messages import LoadedStatus, LoadOptions
 from qwenctl.runner.models import FoundModel, LoadDecision, LoadPlanner, ModelSource, Unplanned
@@ -223,38 +224,44 @@ class Pool:
         return model
 
     async def _decide(self, slot: _Slot) -> LoadDecision:
-        """How to load it. Where memory is short, models that idle leave, the one used longest ago first.
+        """How to load it. Models that idle leave, the one used longest ago first, where without them it fits,
+        or more of it comes onto GPUs. None leaves in vain.
 
-        None leaves for a model that would not fit without all of them either.
         Raises: MemoryShort, naming the models that work and hold memory too.
         """
         while True:
             others = [item for item in self._slots.values() if item is not slot and item.model]
-            try:
-                return await self._planned(slot, others)
-            except MemoryShort as error:
-                idle = [item for item in others if not item.holders]
-                if not await self._fits_without(idle, slot, others):
-                    raise _with_workers(error, others) from error
-                idle = [item for item in idle if not item.holders]  # some may have got work meanwhile
-                if idle:
-                    await self._detach(min(idle, key=lambda item: item.last_used))
+            decided = await self._planned(slot, others)
+            idle = [item for item in others if not item.holders]
+            if not await self._better_without(idle, slot, others, decided):
+                if isinstance(decided, MemoryShort):
+                    raise _with_workers(decided, others) from decided
+                return decided
+            idle = [item for item in idle if not item.holders]  # some may have got work meanwhile
+            if idle:
+                await self._detach(min(idle, key=lambda item: item.last_used))
 
-    async def _fits_without(self, idle: Sequence[_Slot], slot: _Slot, others: Sequence[_Slot]) -> bool:
-        """Whether it helps that these leave. Of one that nobody knows the memory of, it may."""
-        if not idle or any(item.memory is None for item in idle):
-            return bool(idle)
-        try:
-            await self._planned(slot, others, [item.found.name for item in idle])
-        except MemoryShort:
-            return False
-        return True
+    async def _better_without(
+        self, idle: Sequence[_Slot], slot: _Slot, others: Sequence[_Slot], decided: LoadDecision | MemoryShort
+    ) -> bool:
+        """Whether it helps that these leave. Of one that nobody knows the memory of, it may, in need."""
+        if isinstance(decided, MemoryShort):
+            if not idle or any(item.memory is None for item in idle):
+                return bool(idle)
+        elif not any(item.memory and item.memory.devices for item in idle):
+            return False  # what holds no GPU keeps nothing off one
+        known = [item for item in idle if item.memory]
+        return _rank(await self._planned(slot, others, [item.found.name for item in known])) > _rank(decided)
 
     async def _planned(
         self, slot: _Slot, others: Sequence[_Slot], leaving: Collection[str] = ()
-    ) -> LoadDecision:
+    ) -> LoadDecision | MemoryShort:
+        """The planner's decision, or its refusal."""
         held = {item.found.name: item.memory for item in others if item.memory}
-        return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held, leaving)
+        try:
+            return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held, leaving)
+        except MemoryShort as error:
+            return error
 
     def _rest(self, slot: _Slot) -> None:
         loop = asyncio.get_running_loop()
@@ -325,6 +332,14 @@ def _note_failure(loading: asyncio.Task[LoadedModel]) -> None:
 def _worker_of(slot: _Slot) -> Worker:
     assert slot.worker is not None, "a lease waits for the load"
     return slot.worker
+
+
+def _rank(decided: LoadDecision | MemoryShort) -> int:
+    """How good a decision is; a load that nobody can plan is as good as it gets."""
+    if isinstance(decided, MemoryShort):
+        return RANK["no"]
+    verdict = decided.plan.verdict if decided.plan else "gpus"
+    return min(RANK[verdict], RANK["gpus"])
 
 
 async def _load(worker: Worker, name: str, decision: LoadDecision) -> LoadedModel:

@@ -176,16 +176,27 @@ def test_a_model_is_split_over_two_cards(world: World) -> None:
 
 
 def test_a_second_model_gets_what_the_first_left(world: World) -> None:
-    """Beside a loaded model the next one is planned with the memory that is still free, and keeps to it."""
+    """Beside a model that works the next one is planned with the memory that is still free, and keeps to it."""
     with world.runner([card(world.need_bytes + 450 * MIB)]) as (client, _):
-        for name in ("first", "second"):
-            client.load(name, SMALL)
-        first, second = (loaded(client)[name] for name in ("first", "second"))
+        client.load("first", SMALL)
+        with answering(client, "first"):
+            client.load("second", SMALL)
+            first, second = (loaded(client)[name] for name in ("first", "second"))
         for status in (first, second):
             assert_kept(status)
         assert first.plan is not None and second.plan is not None
         assert (first.plan.verdict, second.plan.verdict) == ("gpu", "partial")
         assert first.plan.places[0].free_bytes - second.plan.places[0].free_bytes == world.need_bytes
+
+
+def test_an_idle_model_leaves_for_layers_on_the_gpu(world: World) -> None:
+    """Rather than to run the next model partly on the CPU, one that idles gives up its place on the card."""
+    with world.runner([card(world.need_bytes + 450 * MIB)]) as (client, _):
+        client.load("first", SMALL)
+        status = client.load("second", SMALL)
+        assert status.plan is not None
+        assert status.plan.verdict == "gpu"
+        assert list(loaded(client)) == ["second"]
 
 
 def test_an_idle_model_makes_room_and_a_working_one_does_not(world: World) -> None:

@@ -153,7 +153,7 @@ def _pipelines(setting: Setting, rules: Sequence[Rules]) -> bool:
 
 
 def _shares(configuration: Configuration, gpus: Sequence[Gpu]) -> tuple[float, ...]:
-    """The part of each GPU. Without any, llama.cpp takes what is free. Raises: Unknown."""
+    """The part of each GPU. Without any, llama.cpp takes what is free beside its context. Raises: Unknown."""
     if not gpus:
         return ()
     shares = configuration.tensor_split
@@ -161,8 +161,6 @@ def _shares(configuration: Configuration, gpus: Sequence[Gpu]) -> tuple[float, .
         shares = tuple(float(max(1, gpu.free_bytes - gpu.overhead_bytes)) for gpu in gpus)
     if len(shares) != len(gpus):
         raise Unknown(f"the split has {len(shares)} shares for {len(gpus)} GPUs")
-    if not any(shares):
-        raise Unknown("no GPU has free memory")
     return shares
 
 

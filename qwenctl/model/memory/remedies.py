@@ -56,7 +56,7 @@ def _changes(
     planner: Planner, wishes: Wishes, held: Mapping[str, Estimate]
 ) -> Iterator[tuple[RemedyKind, str, Planner, Wishes]]:
     for name, estimate in held.items():
-        yield "unload", name, replace(planner, host=_without(planner.host, estimate)), wishes
+        yield "unload", name, replace(planner, host=without_model(planner.host, estimate)), wishes
     if wishes.kv_type not in QUANTIZED_KV and wishes.flash_attention != "off":
         yield "kv_type", "q8_0", planner, msgspec.structs.replace(wishes, kv_type="q8_0")
     asked = min(wishes.context_tokens or 0, 2 * planner.trained_tokens)
@@ -65,8 +65,8 @@ def _changes(
         yield "context", str(asked), planner, msgspec.structs.replace(wishes, context_tokens=asked)
 
 
-def _without(host: Host, held: Estimate) -> Host:
-    """The machine after a model has left it."""
+def without_model(host: Host, held: Estimate) -> Host:
+    """The machine after a model has left it that held this."""
     freed = {device.name: device.total_bytes for device in held.devices}
     gpus = tuple(_freed(gpu, freed.get(gpu.name, 0)) for gpu in host.gpus)
     more = held.host.total_bytes + PROCESS_BYTES

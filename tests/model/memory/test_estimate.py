@@ -166,11 +166,9 @@ def test_an_unknown_architecture_has_a_reason() -> None:
 
 
 def test_shares_must_match_the_gpus() -> None:
-    """Too few, or no GPU with free memory."""
+    """As many as there are GPUs."""
     with pytest.raises(Unknown, match="2 shares for 1 GPUs"):
         estimate(shape_of(TINY), of_context(tensor_split=(1.0, 1.0)), gpus(8))
-    with pytest.raises(Unknown, match="no GPU has free memory"):
-        estimate(shape_of(TINY), of_context(), gpus(0, 0))
 
 
 def test_a_quantized_cache_needs_heads_of_whole_blocks() -> None:
