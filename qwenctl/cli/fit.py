@@ -64,28 +64,12 @@ def fit(
     from qwenctl.cli.memory import open_machine
     from qwenctl.cli.wiring import load_settings
     from qwenctl.flows.fit_model import report_on
-    from qwenctl.model.memory.configuration import CONTEXT_LIMIT, MAX_SLOTS, FlashAttention, KvType
-    from qwenctl.model.memory.hyperparameters import MAX_LAYERS
-    from qwenctl.model.memory.plan import Wishes
 
     if (model is None) == (gguf is None):
         raise UsageError("give a MODEL, or a file with `--gguf`", hint="see `qwenctl fit --help`")
     if gguf is not None and all_variants:
         raise UsageError("a file has no variants", hint="leave `--all` out")
-    if parallel is not None and batch < parallel:
-        raise UsageError(
-            f"`--batch {batch}` is too little for `--parallel {parallel}`",
-            hint="a batch has a token of each request at least",
-        )
-    wishes = Wishes(
-        context_tokens=None if context in (None, _LONGEST) else _tokens(str(context)),
-        slots=None if parallel is None else _between("--parallel", parallel, 1, MAX_SLOTS),
-        batch_tokens=_between("--batch", batch, 1, CONTEXT_LIMIT),
-        ubatch_tokens=_between("--ubatch", ubatch, 1, CONTEXT_LIMIT),
-        kv_type=_one_of("--kv-type", kv_type.lower(), KvType),
-        flash_attention=_one_of("--flash-attention", flash_attention.lower(), FlashAttention),
-        gpu_layers=None if gpu_layers is None else _between("--gpu-layers", gpu_layers, -1, MAX_LAYERS),
-    )
+    wishes = _wishes(context, parallel, batch, ubatch, kv_type, flash_attention, gpu_layers)
     settings = load_settings()
     machine = open_machine(settings, host, _one_of("--method", method.lower(), Method))
     asked = _ask(model, gguf, all_variants, wishes, machine, settings, longest=context == _LONGEST)
@@ -117,6 +101,36 @@ def _ask(
         return open_source(reference, settings, catalog)
 
     return fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=all_variants)
+
+
+def _wishes(
+    context: str | None,
+    parallel: int | None,
+    batch: int,
+    ubatch: int,
+    kv_type: str,
+    flash_attention: str,
+    gpu_layers: int | None,
+) -> "Wishes":
+    """What the flags ask for. Raises: UsageError, with what the flag may be."""
+    from qwenctl.model.memory.configuration import CONTEXT_LIMIT, MAX_SLOTS, FlashAttention, KvType
+    from qwenctl.model.memory.hyperparameters import MAX_LAYERS
+    from qwenctl.model.memory.plan import Wishes
+
+    if parallel is not None and batch < parallel:
+        raise UsageError(
+            f"`--batch {batch}` is too little for `--parallel {parallel}`",
+            hint="a batch has a token of each request at least",
+        )
+    return Wishes(
+        context_tokens=None if context in (None, _LONGEST) else _tokens(str(context)),
+        slots=None if parallel is None else _between("--parallel", parallel, 1, MAX_SLOTS),
+        batch_tokens=_between("--batch", batch, 1, CONTEXT_LIMIT),
+        ubatch_tokens=_between("--ubatch", ubatch, 1, CONTEXT_LIMIT),
+        kv_type=_one_of("--kv-type", kv_type.lower(), KvType),
+        flash_attention=_one_of("--flash-attention", flash_attention.lower(), FlashAttention),
+        gpu_layers=None if gpu_layers is None else _between("--gpu-layers", gpu_layers, -1, MAX_LAYERS),
+    )
 
 
 def _tokens(text: str) -> int:

@@ -25,6 +25,7 @@ from qwenctl.store.store import Store
 from tests.flows.fit_builders import foreign_file, put_files, split_files
 from tests.model.memory.plan_builders import machine
 from tests.registry.counted import Counted, counted_registry
+from tests.shape_models import Vocabulary
 from tests.sparse_models import put_sparse_model
 
 BOUND = 256 * 1024
@@ -41,10 +42,9 @@ class Asking:
     wire: Counted
     catalog: Catalog
 
-    def put(self, tag: str, shape: str = "qwen2.5-7b", quantization: str = "Q4_K_M") -> str:
-        """A model with the real size of its header at the registry; its name."""
-        reference = Reference.parse(f"me/model:{tag}")
-        put_sparse_model(self.there, reference, shape, quantization, "real-size")
+    def put(self, tag: str, shape: str = "qwen2.5-7b", vocabulary: Vocabulary = "dummy") -> str:
+        """A model at the registry; its name. A `real-size` vocabulary makes its header a long one."""
+        put_sparse_model(self.there, Reference.parse(f"me/model:{tag}"), shape, "Q4_K_M", vocabulary)
         return f"{self.wire.address}/me/model:{tag}"
 
     def fit(
@@ -86,7 +86,7 @@ class TestOne:
 
     def test_a_model_at_a_registry(self, asking: Asking) -> None:
         """By two pieces of its header: 256 KiB of 4.36 GiB, and nothing is put into the store."""
-        verdict = asking.fit(asking.put("v1"), machine(28, 8)).selected
+        verdict = asking.fit(asking.put("v1", vocabulary="real-size"), machine(28, 8)).selected
         assert (verdict.verdict, verdict.quantization, verdict.parameters) == ("gpu", "Q4_K_M", 7_615_616_512)
         assert (verdict.header.method, verdict.header.requests) == ("two ranges", 2)
         assert 0 < verdict.header.bytes <= BOUND
@@ -97,7 +97,7 @@ class TestOne:
     def test_the_same_from_the_store_and_from_the_registry(self, asking: Asking) -> None:
         """Only what the header cost is different, and where it came from."""
         name = asking.put("v1")
-        put_sparse_model(asking.here, Reference.parse(name), "qwen2.5-7b", "Q4_K_M", "real-size")
+        put_sparse_model(asking.here, Reference.parse(name), "qwen2.5-7b", "Q4_K_M")
         stored = asking.fit(name, machine(28, 4)).selected
         assert (stored.header.method, asking.wire.requests) == ("file", [])
         asking.here.untag(Reference.parse(name))

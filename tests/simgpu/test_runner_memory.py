@@ -176,7 +176,7 @@ def test_a_model_is_split_over_two_cards(world: World) -> None:
 
 
 def test_a_second_model_gets_what_the_first_left(world: World) -> None:
-    """Beside a model that works the next one is planned with the memory that is still free, and keeps to it."""
+    """Beside a model that works the next one is planned with what is free, and keeps to it."""
     with world.runner([card(world.need_bytes + 450 * MIB)]) as (client, _):
         client.load("first", SMALL)
         with answering(client, "first"):
