@@ -92,6 +92,7 @@ def subject_of_model(name: str, root: Descriptor, source: Source) -> Subject:
         kind = artifact.config.format or "no weights"
         raise UsageError(f"`{name}` holds {kind}, not GGUF weights", hint="choose a GGUF variant")
     read = [read_remote_header(source, layer, artifact.config) for layer in weights]
+    fetched = [item for item in read if item.method != "file"]
     shape = Shape.of(*(item.header for item in read))
     return Subject(
         name=name,
@@ -101,8 +102,8 @@ def subject_of_model(name: str, root: Descriptor, source: Source) -> Subject:
         file_bytes=_size(artifact),
         id=str(root.digest),
         header_method=read[0].method,
-        header_bytes=sum(item.bytes_read for item in read),
-        header_requests=sum(item.requests for item in read),
+        header_bytes=sum(item.bytes_read for item in fetched),
+        header_requests=sum(item.requests for item in fetched),
     )
 
 

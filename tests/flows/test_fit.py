@@ -84,6 +84,7 @@ class TestSubjects:
         root = put_sparse_model(store, Reference.parse("me/model:v1"), "qwen2.5-7b", "Q4_K_M")
         subject = subject_of_model("me/model:v1", root, store)
         assert (subject.id, subject.header_method) == (str(root.digest), "file")
+        assert (subject.header_requests, subject.header_bytes) == (0, 0)
         assert (subject.shape.parameters, subject.quantization) == (7_615_616_512, "Q4_K_M")
 
     def test_a_model_in_several_files(self, tmp_path: Path) -> None:
