@@ -128,7 +128,7 @@ def _answer(call: Call) -> Answer:
             estimates.append(_of_context(model, configuration, allocate=call.allocate))
         except QwenctlError as error:
             estimates.append(None)
-            problems.append(error.message)
+            problems.append(error.message.replace(f"`{call.path.name}`", "the model"))
             library().log.clear()
     return Answer(estimates=estimates, problems=problems)
 

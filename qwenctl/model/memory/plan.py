@@ -141,7 +141,7 @@ class Planner:
         """The best plan that keeps to the wishes. Raises: Unknown; UsageError for wishes that cannot be."""
         gpus = [gpu for gpu in self.host.gpus if gpu.budget_bytes > 0]
         if wishes.gpu_layers is not None:
-            return self._with_layers(wishes, gpus)
+            return self._with_layers(wishes, wishes.gpu_layers)
         return self._whole(wishes, gpus) or self._partial(wishes, gpus) or self._on_cpu(wishes)
 
     def largest_context(self, wishes: Wishes, plan: Plan) -> int:
@@ -213,17 +213,19 @@ class Planner:
                 break
         return plan
 
-    def _with_layers(self, wishes: Wishes, gpus: Sequence[Gpu]) -> Plan:
-        """So many layers as the user says, on the fewest GPUs that hold them; GPUs without room hold none."""
-        layers, gpus = wishes.gpu_layers, gpus or self.host.gpus
+    def _with_layers(self, wishes: Wishes, layers: int) -> Plan:
+        """So many layers as the user says, where llama.cpp puts them: on all GPUs, by their free memory.
+
+        GPUs without any room are left out, if there are others.
+        """
+        gpus = [gpu for gpu in self.host.gpus if gpu.budget_bytes > 0] or self.host.gpus
         if layers == 0 or not gpus:
             return self._on_cpu(wishes)
-        assert layers is not None
+        free = [max(1, gpu.free_bytes - gpu.overhead_bytes) for gpu in gpus]
         for context, slots in self._choices(wishes, GPU_CONTEXT_TOKENS):
-            for some in _sets(gpus):
-                plan = self._try(wishes.configuration(context, slots, layers), some)
-                if plan.shortage is None:
-                    return plan
+            plan = self._try(wishes.configuration(context, slots, layers), gpus, free)
+            if plan.fits:
+                break
         return plan
 
     def _choices(self, wishes: Wishes, default_tokens: int) -> Iterator[tuple[int, int]]:
@@ -244,10 +246,13 @@ class Planner:
             context //= 2
             yield context
 
-    def _try(self, configuration: Configuration, gpus: Sequence[Gpu]) -> Plan:
-        if len(gpus) > 1 or not all(gpu.free_bytes for gpu in gpus):
-            shares = tuple(float(max(1, gpu.budget_bytes)) for gpu in gpus)
-            configuration = msgspec.structs.replace(configuration, tensor_split=shares)
+    def _try(
+        self, configuration: Configuration, gpus: Sequence[Gpu], shares: Sequence[int] | None = None
+    ) -> Plan:
+        """`shares` of several GPUs; without any, what each of them may give."""
+        if len(gpus) > 1:
+            split = tuple(map(float, shares or (max(1, gpu.budget_bytes) for gpu in gpus)))
+            configuration = msgspec.structs.replace(configuration, tensor_split=split)
         estimate = self.estimating(configuration, gpus)
         if estimate.pipeline and _exceeds_free(estimate, gpus):
             # llama.cpp will find out, and load again without the pipeline

@@ -98,9 +98,8 @@ def test_a_plan_takes_no_more_than_is_free_less_the_margin(
     gpus = [gpu for gpu in host.gpus if gpu.name in plan.devices]
     needed_ram = needed_ram_bytes(plan.estimate, gpus)
     needed = {gpu.name: device.total_bytes for gpu, device in zip(gpus, plan.estimate.devices, strict=True)}
-    over = [
-        gpu.name for gpu in gpus if needed[gpu.name] > gpu.free_bytes - gpu.overhead_bytes - gpu.margin_bytes
-    ]
+    usable = {gpu.name: gpu.free_bytes - gpu.overhead_bytes - gpu.margin_bytes for gpu in gpus}
+    over = [gpu.name for gpu in gpus if needed[gpu.name] > max(0, usable[gpu.name])]
     over += ["RAM"] * (needed_ram > host.ram.available_bytes - host.ram.margin_bytes)
     assert plan.fits == (not over)
     assert (plan.shortage and plan.shortage.place) == (over[0] if over else None)
@@ -229,9 +228,10 @@ def test_a_context_beyond_the_trained_one_is_kept() -> None:
 
 
 def test_layers_that_are_asked_for() -> None:
-    """So many, on the fewest GPUs that hold them; too many do not fit, though fewer would."""
+    """So many, on all GPUs as llama.cpp spreads them; too many do not fit, though fewer would."""
     ten = planned(qwen(), machine(28, 4, 4), Wishes(gpu_layers=10, context_tokens=8192))
-    assert (ten.verdict, ten.devices, ten.estimate.gpu_layers) == ("partial", ("CUDA0",), 10)
+    assert (ten.verdict, ten.devices, ten.estimate.gpu_layers) == ("partial", ("CUDA0", "CUDA1"), 10)
+    assert ten.configuration.tensor_split[0] == ten.configuration.tensor_split[1]
     all_of_them = planned(qwen(), machine(28, 4, 4), Wishes(gpu_layers=-1))
     assert (all_of_them.verdict, all_of_them.devices) == ("gpus", ("CUDA0", "CUDA1"))
     too_many = planned(qwen(), machine(28, 4), Wishes(gpu_layers=25))
