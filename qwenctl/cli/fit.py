@@ -86,6 +86,7 @@ def _ask(
     *,
     longest: bool,
 ) -> "Asked":
+    from qwenctl.cli.terminal import waiting
     from qwenctl.cli.wiring import open_catalog, open_source, open_store
     from qwenctl.flows.fit import subject_of_file
     from qwenctl.flows.fit_model import Asked, Judge, fit_model
@@ -100,7 +101,8 @@ def _ask(
     def open_at(reference: "Reference") -> "AbstractContextManager[Source]":
         return open_source(reference, settings, catalog)
 
-    return fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=all_variants)
+    with waiting(f"looking at {model} …"):
+        return fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=all_variants)
 
 
 def _wishes(

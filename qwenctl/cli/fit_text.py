@@ -119,7 +119,7 @@ def _variants(asked: Asked) -> str:
             fit.name,
             render_bytes(fit.file_bytes),
             _short_verdict(fit),
-            tokens_text(fit.configuration.context_tokens) if fit.configuration else "-",
+            _contexts(fit),
             render_bytes(_needed(fit)) if fit.host else "-",
             *([_or_dash(fit.card.vram_bytes if fit.card else None)] if with_card else []),
             _tightest(fit),
@@ -132,6 +132,12 @@ def _variants(asked: Asked) -> str:
 
 def _short_verdict(fit: Fit) -> str:
     return f"{fit.gpu_layers}/{fit.layers} on GPU" if fit.verdict == "partial" else verdict_text(fit)
+
+
+def _contexts(fit: Fit) -> str:
+    """Requests side by side, and the context of each."""
+    configuration = fit.configuration
+    return f"{configuration.slots} x {tokens_text(configuration.context_tokens)}" if configuration else "-"
 
 
 def _needed(fit: Fit) -> int:

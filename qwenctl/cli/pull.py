@@ -168,7 +168,7 @@ def _ask(verdict: "Fit", printer: Printer) -> None:
     if not confirmed(f"download {render_bytes(verdict.file_bytes)} all the same?"):
         raise MemoryShort(
             f"`{verdict.name}` does not fit and was not downloaded",
-            hint="`--fit` takes a variant that fits, `--force` does not ask",
+            hint=f"`qwenctl pull {verdict.name} --fit` takes a variant that fits, `--force` does not ask",
         )
 
 

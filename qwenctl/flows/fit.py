@@ -21,7 +21,7 @@ from qwenctl.model.memory.configuration import CONTEXT_LIMIT, Configuration
 from qwenctl.model.memory.estimate import Estimator
 from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.hyperparameters import Unknown, read_hyperparameters
-from qwenctl.model.memory.plan import Estimating, Plan, Planner, Wishes
+from qwenctl.model.memory.plan import Estimating, Planner, Wishes
 from qwenctl.model.memory.remedies import find_remedies
 from qwenctl.model.shape import Shape
 from qwenctl.oci.descriptor import Descriptor
@@ -120,11 +120,6 @@ def fit(subject: Subject, machine: Machine, wishes: Wishes) -> Fit:
     except Unknown as error:
         return unknown_fit(subject, machine.host, error.message)
     return describe(subject, machine.host, plan, largest, remedies)
-
-
-def plan_load(shape: Shape, machine: Machine, wishes: Wishes) -> Plan:
-    """Only the plan, for a load. Raises: Unknown; UsageError."""
-    return planner_for(shape, machine).plan(wishes)
 
 
 def planner_for(shape: Shape, machine: Machine) -> Planner:

@@ -103,13 +103,13 @@ ALL = """\
 gaming PC (simulated): 28.0 GiB of 32.0 GiB RAM free, CUDA0 RTX 4060 7.60 GiB of 8.00 GiB free
 
    VARIANT            SIZE      VERDICT       CONTEXT  NEEDS     CARD VRAM
-*  qwen2.5:7B-Q4_K_M  4.36 GiB  on the GPU    32k      6.27 GiB  4.83 GiB   ██████████▓▓▓▓░···
-   qwen2.5:7B-Q4_0    4.12 GiB  on the GPU    32k      6.04 GiB  4.60 GiB   █████████▓▓▓▓▒····
-   qwen2.5:7B-F16     14.2 GiB  13/29 on GPU  8k       6.95 GiB  13.9 GiB   ███████████████▒··
-   qwen2.5:3B-Q4_K_M  1.79 GiB  on the GPU    32k      6.69 GiB  2.37 GiB   ████▓▓▓▓▓▓▓▓▓▓▓░··
-   qwen2.5:3B-F16     5.75 GiB  on the GPU    32k      7.27 GiB  6.33 GiB   ██████████████▓▓▒·
-   qwen2.5:1.5B-F16   2.88 GiB  on the GPU    32k      6.76 GiB  3.39 GiB   ███████▓▓▓▓▓▓▓▓░··
-   qwen2.5:0.5B-F16   945 MiB   on the GPU    32k      2.78 GiB  1.38 GiB   ██▓▓▓▓░···········
+*  qwen2.5:7B-Q4_K_M  4.36 GiB  on the GPU    1 x 32k  6.27 GiB  4.83 GiB   ██████████▓▓▓▓░···
+   qwen2.5:7B-Q4_0    4.12 GiB  on the GPU    1 x 32k  6.04 GiB  4.60 GiB   █████████▓▓▓▓▒····
+   qwen2.5:7B-F16     14.2 GiB  13/29 on GPU  1 x 8k   6.95 GiB  13.9 GiB   ███████████████▒··
+   qwen2.5:3B-Q4_K_M  1.79 GiB  on the GPU    4 x 32k  6.69 GiB  2.37 GiB   ████▓▓▓▓▓▓▓▓▓▓▓░··
+   qwen2.5:3B-F16     5.75 GiB  on the GPU    1 x 32k  7.27 GiB  6.33 GiB   ██████████████▓▓▒·
+   qwen2.5:1.5B-F16   2.88 GiB  on the GPU    4 x 32k  6.76 GiB  3.39 GiB   ███████▓▓▓▓▓▓▓▓░··
+   qwen2.5:0.5B-F16   945 MiB   on the GPU    4 x 32k  2.78 GiB  1.38 GiB   ██▓▓▓▓░···········
 
 █ weights  ▓ KV cache  ▒ compute  ░ driver, process  · free  ! too much
 

@@ -254,7 +254,7 @@ class TestAtTerminal:
         assert typed.status == 6
         assert f"{remote.name('vast')} does not fit: needs 1.6" in typed.shown
         assert "TiB all the same? [y/N] " in typed.shown
-        assert "`--fit` takes a variant that fits, `--force` does not ask" in typed.shown
+        assert " --fit` takes a variant that fits, `--force` does not ask" in typed.shown
         assert is_empty(store_path)
         assert remote.wire.body_bytes < 256 * 1024
 

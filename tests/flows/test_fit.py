@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from qwenctl.errors import FileMissing, Malformed, UsageError
-from qwenctl.flows.fit import Machine, Subject, fit, plan_load, subject_of_file, subject_of_model
+from qwenctl.flows.fit import Machine, Subject, fit, planner_for, subject_of_file, subject_of_model
 from qwenctl.flows.fit_report import Fit
 from qwenctl.model.host import Gpu, Host, Ram
 from qwenctl.model.memory.estimate import Estimator
@@ -171,7 +171,7 @@ class TestVerdict:
     def test_a_plan_alone(self, seven: Subject) -> None:
         """A load gets the plan that the verdict describes."""
         host = machine(28, 4)
-        plan, verdict = plan_load(seven.shape, Machine(host), Wishes()), judged(seven, host)
+        plan, verdict = planner_for(seven.shape, Machine(host)).plan(Wishes()), judged(seven, host)
         assert (plan.verdict, plan.configuration) == (verdict.verdict, verdict.configuration)
 
     @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ class TestMethods:
     def test_the_computation_alone_knows_nothing_of_it(self, foreign: Callable[..., Subject]) -> None:
         """`computed` is no hint but an order."""
         with pytest.raises(Unknown, match="`internlm2`"):
-            plan_load(foreign().shape, Machine(machine(28), method="computed"), Wishes())
+            planner_for(foreign().shape, Machine(machine(28), method="computed")).plan(Wishes())
 
     @pytest.mark.parametrize(
         ("architecture", "without", "reason"),
