@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from qwenctl.cli.output import table
-from qwenctl.flows.fit_model import Asked
+from qwenctl.flows.fit_model import Asked, best_variant
 from qwenctl.flows.fit_report import DeviceFit, Fit, HostFit
 from qwenctl.model.host import Host
 from qwenctl.model.memory.words import tokens_text
@@ -27,7 +27,9 @@ def render(asked: Asked, host: Host) -> str:
     selected = f"{asked.selected.name}: {_conclusion(asked.selected)}"
     if selected in notes:
         notes.remove(selected)
-    parts = [_machine(host), _variants(asked), _LEGEND, "\n".join(notes), selected]
+    best = best_variant(asked.variants)
+    largest = f"the largest that fits: {best.name}" if best else "none fits"
+    parts = [_machine(host), _variants(asked), _LEGEND, "\n".join(notes), f"{selected}\n{largest}"]
     return "\n\n".join(part for part in parts if part)
 
 

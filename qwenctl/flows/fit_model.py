@@ -102,21 +102,24 @@ class Problem(msgspec.Struct, frozen=True):
 class FitReport(Fit, frozen=True, kw_only=True):
     """The data of `fit --json`: the verdict on the model that was asked for, the machine, and its variants.
 
-    `variants` are the verdicts on all of them with `--all`, else on the one. `problems` are those that could
-    not be had.
+    `variants` are the verdicts on all of them with `--all`, else on the one; `best` is the name of the largest
+    that fits. `problems` are those that could not be had.
     """
 
     machine: Host
     variants: list[Fit]
+    best: str | None
     problems: list[Problem]
 
 
 def report_on(asked: Asked, host: Host) -> FitReport:
     """The verdicts for a program."""
+    best = best_variant(asked.variants)
     return FitReport(
         **{name: getattr(asked.selected, name) for name in Fit.__struct_fields__},
         machine=host,
         variants=list(asked.variants),
+        best=best.name if best else None,
         problems=[Problem(name, message) for name, message in asked.problems],
     )
 

@@ -114,6 +114,7 @@ gaming PC (simulated): 28.0 GiB of 32.0 GiB RAM free, CUDA0 RTX 4060 7.60 GiB of
 █ weights  ▓ KV cache  ▒ compute  ░ driver, process  · free  ! too much
 
 qwen2.5:7B-Q4_K_M: on the GPU: all 29 layers fit on CUDA0, which leaves 1.33 GiB free
+the largest that fits: qwen2.5:7B-Q4_K_M
 """
 
 
@@ -213,7 +214,9 @@ class TestTranscripts:
         assert "CARD VRAM" not in shown.out
         assert f"\n{wire.address}/me/m:odd: its memory is unknown: llama.cpp" in shown.out
         assert f"\n{wire.address}/me/m:safe: `{wire.address}/me/m:safe` holds" in shown.out
-        assert shown.out.splitlines()[-1].startswith(f"{wire.address}/me/m:good: runs on the CPU with")
+        conclusion, largest = shown.out.splitlines()[-2:]
+        assert conclusion.startswith(f"{wire.address}/me/m:good: runs on the CPU with")
+        assert largest == f"the largest that fits: {wire.address}/me/m:good"
 
 
 class TestDocument:
