@@ -35,7 +35,7 @@ def test_plain_documents(text: str, value: object) -> None:
         ("a: *b", "anchor"),
         ("? [a]\n: 1", "a key that is not plain"),
         ("[" * 17 + "]" * 17, "nested more than 16"),
-        ("[" * 1_000_000, "nested more than 16"),
+        ("[" * 1_000_000, "nested more than 16|maximum nesting depth"),  # libyaml's own bound may come first
         ("a: [", "not YAML"),
         ("a: 1\n---\nb: 2", "not YAML"),
         ("a: !!python/object:os.system {}", "not YAML"),
