@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from qwenctl.cli.options import Json
 from qwenctl.cli.output import Printer, fields, table
-from qwenctl.model.host import Gpu, Host, Ram
 from qwenctl.units import render_bytes
+
+if TYPE_CHECKING:
+    from qwenctl.model.host import Gpu, Host, Ram
 
 
 class RamReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +85,7 @@ def host(
     Printer("host", json).result(_report(machine.host, held), _text(machine.host, held))
 
 
-def _report(host: Host, held: tuple[Held, ...]) -> HostReport:
+def _report(host: "Host", held: tuple[Held, ...]) -> HostReport:
     return HostReport(
         name=host.name,
         simulated=host.simulated,
@@ -96,19 +98,19 @@ def _report(host: Host, held: tuple[Held, ...]) -> HostReport:
     )
 
 
-def _ram_report(ram: Ram) -> RamReport:
+def _ram_report(ram: "Ram") -> RamReport:
     return RamReport(
         **msgspec.structs.asdict(ram), margin_bytes=ram.margin_bytes, budget_bytes=ram.budget_bytes
     )
 
 
-def _gpu_report(gpu: Gpu) -> GpuReport:
+def _gpu_report(gpu: "Gpu") -> GpuReport:
     return GpuReport(
         **msgspec.structs.asdict(gpu), margin_bytes=gpu.margin_bytes, budget_bytes=gpu.budget_bytes
     )
 
 
-def _text(host: Host, held: Sequence[Held]) -> str:
+def _text(host: "Host", held: Sequence[Held]) -> str:
     ram = f"{render_bytes(host.ram.available_bytes)} available of {render_bytes(host.ram.total_bytes)}"
     facts = [
         ("Name", f"{host.name} (simulated)" if host.simulated else host.name),
@@ -126,12 +128,12 @@ def _held_text(held: Held) -> str:
     return f"{' and '.join([*parts, f'{render_bytes(held.ram_bytes)} of RAM'])} by {held.name}"
 
 
-def _table(gpus: Sequence[Gpu]) -> str:
+def _table(gpus: "Sequence[Gpu]") -> str:
     headers = ("NAME", "DESCRIPTION", "BACKEND", "FREE", "TOTAL", "MARGIN")
     return table(headers, [_row(gpu) for gpu in gpus])
 
 
-def _row(gpu: Gpu) -> tuple[str, ...]:
+def _row(gpu: "Gpu") -> tuple[str, ...]:
     return (
         gpu.name,
         gpu.description or "-",

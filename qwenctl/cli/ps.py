@@ -1,17 +1,21 @@
 """`qwenctl ps`: models that are loaded now."""
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from qwenctl.cli.options import Json, Quiet
 from qwenctl.cli.output import Printer, table
-from qwenctl.runner.messages import LoadedStatus
 from qwenctl.units import render_bytes, render_duration
+
+if TYPE_CHECKING:
+    from qwenctl.runner.messages import LoadedStatus
 
 
 class Loaded(msgspec.Struct, frozen=True):
     """The data of `ps --json`."""
 
-    models: list[LoadedStatus]
+    models: "list[LoadedStatus]"
 
 
 def ps(json: Json = False, quiet: Quiet = False) -> None:
@@ -27,16 +31,16 @@ def ps(json: Json = False, quiet: Quiet = False) -> None:
     Printer("ps", json).result(Loaded(models), _names(models) if quiet else _table(models))
 
 
-def _names(models: list[LoadedStatus]) -> str:
+def _names(models: "list[LoadedStatus]") -> str:
     return "\n".join(model.name for model in models)
 
 
-def _table(models: list[LoadedStatus]) -> str:
+def _table(models: "list[LoadedStatus]") -> str:
     headers = ("NAME", "ID", "STATE", "REQUESTS", "CONTEXT", "GPU", "MEMORY", "UNTIL")
     return table(headers, [_row(model) for model in models])
 
 
-def _row(status: LoadedStatus) -> tuple[str, ...]:
+def _row(status: "LoadedStatus") -> tuple[str, ...]:
     return (
         status.name,
         status.id.removeprefix("sha256:")[:12],
@@ -49,7 +53,7 @@ def _row(status: LoadedStatus) -> tuple[str, ...]:
     )
 
 
-def _on_gpus(status: LoadedStatus) -> str:
+def _on_gpus(status: "LoadedStatus") -> str:
     """Layers on GPUs and what the model takes there, as it was loaded, else as it was planned."""
     memory = (status.model and status.model.memory) or (status.plan and status.plan.estimate)
     if not memory or not memory.gpu_layers:
@@ -58,7 +62,7 @@ def _on_gpus(status: LoadedStatus) -> str:
     return f"{memory.gpu_layers}/{memory.layers} {render_bytes(taken)}"
 
 
-def _until(status: LoadedStatus) -> str:
+def _until(status: "LoadedStatus") -> str:
     if status.state == "loading" or status.requests:
         return "in use"
     if status.expires_seconds is None:

@@ -1,13 +1,15 @@
 """`qwenctl serve`: the runner in the foreground, with a TCP port."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from qwenctl.cli.options import Json
 from qwenctl.cli.output import Printer
-from qwenctl.runner.messages import RunnerStatus
+
+if TYPE_CHECKING:
+    from qwenctl.runner.messages import RunnerStatus
 
 
 class Serving(msgspec.Struct, frozen=True):
@@ -36,7 +38,7 @@ def serve(
     printer = Printer("serve", json)
     settings = load_settings(port=None if port is None else str(port))
 
-    def ready(status: RunnerStatus) -> None:
+    def ready(status: "RunnerStatus") -> None:
         printer.event(Serving("ready", status.url, status.pid))
         printer.note(f"serving on {status.url}/v1, store {status.store}; Ctrl-C ends it")
 

@@ -1,13 +1,16 @@
 """`qwenctl status`: where things are and what they hold."""
 
 import os
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from qwenctl.cli.options import Json
 from qwenctl.cli.output import Printer, fields
-from qwenctl.runner.messages import RunnerStatus
 from qwenctl.units import render_bytes, render_duration
+
+if TYPE_CHECKING:
+    from qwenctl.runner.messages import RunnerStatus
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
@@ -26,7 +29,7 @@ class Status(msgspec.Struct, frozen=True):
     store: StoreStatus
     settings_file: str
     log: str
-    runner: RunnerStatus | None
+    runner: "RunnerStatus | None"
 
 
 def status(json: Json = False) -> None:
@@ -63,7 +66,7 @@ def _text(status: Status) -> str:
     )
 
 
-def _runner_text(runner: RunnerStatus | None) -> str:
+def _runner_text(runner: "RunnerStatus | None") -> str:
     if runner is None:
         return "not running; it starts when a model is needed"
     where = f" at {runner.url}" if runner.url else ""
