@@ -102,8 +102,8 @@ class Problem(msgspec.Struct, frozen=True):
 class FitReport(Fit, frozen=True, kw_only=True):
     """The data of `fit --json`: the verdict on the model that was asked for, the machine, and its variants.
 
-    `variants` are the verdicts on all of them with `--all`, else on the one; `best` is the name of the largest
-    that fits. `problems` are those that could not be had.
+    `variants` are the verdicts on all of them with `--all`, else on the one; `best` is the name of the
+    largest that fits. `problems` are those that could not be had.
     """
 
     machine: Host
