@@ -1,5 +1,6 @@
 """`qwenctl fit`: whether a model fits this machine, or another one, before it is downloaded or loaded."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
@@ -10,13 +11,9 @@ from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from qwenctl.flows.fit import Machine
     from qwenctl.flows.fit_model import Asked
     from qwenctl.model.memory.plan import Wishes
-    from qwenctl.oci.reference import Reference
-    from qwenctl.oci.target import Source
     from qwenctl.settings import Settings
 
 Method = Literal["auto", "computed", "measured"]
@@ -98,9 +95,7 @@ def _ask(
     assert model is not None
     catalog, store = open_catalog(), open_store(settings)
 
-    def open_at(reference: "Reference") -> "AbstractContextManager[Source]":
-        return open_source(reference, settings, catalog)
-
+    open_at = partial(open_source, settings=settings, catalog=catalog)
     with waiting(f"looking at {model} …"):
         return fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=all_variants)
 

@@ -1,7 +1,7 @@
 """`qwenctl pull`: bring a model into the store."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -182,9 +182,7 @@ def _best_fitting(
     from qwenctl.flows.names import parse_name
     from qwenctl.model.memory.plan import Wishes
 
-    def open_at(reference: "Reference") -> "AbstractContextManager[Source]":
-        return open_source(reference, settings, catalog)
-
+    open_at = partial(open_source, settings=settings, catalog=catalog)
     judge = Judge(open_machine(settings), Wishes())
     asked = fit_model(model, judge, store, catalog, settings.registry, open_at, all_variants=True)
     best = best_variant(asked.variants)

@@ -29,9 +29,6 @@ from qwenctl.oci.target import Source
 
 Method = Literal["auto", "computed", "measured"]
 
-_COMPUTED_BACKENDS = frozenset({"cuda"})
-"""Backends whose rules the computation was proved on; on others llama.cpp is asked, where it can be."""
-
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -147,14 +144,12 @@ def _estimating(shape: Shape, machine: Machine) -> Estimating:
 
 
 def _chosen(shape: Shape, machine: Machine) -> Estimating:
-    """Computed where that was proved, else llama.cpp's word, else the computation all the same."""
+    """Computed, in milliseconds; by llama.cpp itself for a family that the computation does not know."""
     try:
         check_known(read_hyperparameters(shape))
     except Unknown:
         return _Measured(shape, machine.backends)
-    if all(gpu.backend in _COMPUTED_BACKENDS for gpu in machine.host.gpus):
-        return _Computed(shape, machine.repacked)
-    return _Either(_Measured(shape, machine.backends), _Computed(shape, machine.repacked))
+    return _Computed(shape, machine.repacked)
 
 
 class _Computed:
@@ -193,24 +188,6 @@ class _Measured:
                 raise Unknown(f"llama.cpp does not use {', '.join(names)} here")
             self._known[asked] = _in_order(measured, names)
         return self._known[asked]
-
-
-class _Either:
-    """The first, and for good the second once the first knows nothing."""
-
-    def __init__(self, first: Estimating, second: Estimating) -> None:
-        self._first: Estimating | None = first
-        self._second = second
-
-    def __call__(
-        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
-    ) -> Estimate:
-        if self._first is not None:
-            try:
-                return self._first(configuration, gpus, pipeline=pipeline)
-            except Unknown:
-                self._first = None
-        return self._second(configuration, gpus, pipeline=pipeline)
 
 
 def _in_order(estimate: Estimate, names: Sequence[str]) -> Estimate:

@@ -87,6 +87,8 @@ def read_memory(
     if buffers is None:
         return None
     names = list(dict.fromkeys(item.device for item in buffers if item.device is not None))
+    # see the fault in `runtime.measure`
+    exact = method == "loaded" or len(names) < 2 or 0 <= configuration.gpu_layers < layers
     wanted = layers if configuration.gpu_layers < 0 else min(layers, configuration.gpu_layers)
     return Estimate(
         method=method,
@@ -101,6 +103,7 @@ def read_memory(
         # The second is llama.cpp's way out where a pipeline's buffers did not fit.
         pipeline=library.log.has("pipeline parallelism enabled")
         and not library.log.has("retrying without pipeline parallelism"),
+        exact=exact,
     )
 
 

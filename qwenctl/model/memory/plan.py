@@ -150,11 +150,11 @@ class Planner:
         0 when it does not fit with any.
         """
         gpus = [gpu for gpu in self.host.gpus if gpu.name in plan.devices]
-        layers, slots = plan.configuration.gpu_layers, plan.configuration.slots
+        chosen = plan.configuration
 
         def fits(tokens: int) -> bool:
-            configuration = wishes.configuration(tokens, slots, layers)
-            return self._try(configuration, gpus).shortage is None
+            configuration = wishes.configuration(tokens, chosen.slots, chosen.gpu_layers)
+            return self._try(configuration, gpus, chosen.tensor_split).fits
 
         if fits(self.trained_tokens):
             return self.trained_tokens
@@ -197,9 +197,9 @@ class Planner:
         while high - low > 1:
             middle = (low + high) // 2
             plan = self._try(wishes.configuration(context, wishes.slots or 1, middle), gpus)
-            if plan.shortage is None:
+            if plan.fits:
                 found, low = plan, middle
-            elif plan.shortage.place == "RAM":
+            elif plan.shortage and plan.shortage.place == "RAM":
                 low = middle  # more layers on the GPUs leave fewer in RAM
             else:
                 high = middle
@@ -209,7 +209,7 @@ class Planner:
         """The CPU alone; the last attempt, if none fits."""
         for context, slots in self._choices(wishes, CPU_CONTEXT_TOKENS):
             plan = self._try(wishes.configuration(context, slots, 0), ())
-            if plan.shortage is None:
+            if plan.fits:
                 break
         return plan
 
@@ -246,9 +246,7 @@ class Planner:
             context //= 2
             yield context
 
-    def _try(
-        self, configuration: Configuration, gpus: Sequence[Gpu], shares: Sequence[int] | None = None
-    ) -> Plan:
+    def _try(self, configuration: Configuration, gpus: Sequence[Gpu], shares: Sequence[float] = ()) -> Plan:
         """`shares` of several GPUs; without any, what each of them may give."""
         if len(gpus) > 1:
             split = tuple(map(float, shares or (max(1, gpu.budget_bytes) for gpu in gpus)))
