@@ -77,7 +77,7 @@ def run(
     if host is not None:
         raise UsageError(
             "a simulated machine loads nothing",
-            hint=f"`qwenctl fit {model} --host {host}` tells what it would",
+            hint=f"`qwenctl fit {model} --host {host}` says what would fit",
         )
     given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
     printer = Printer("run", json)

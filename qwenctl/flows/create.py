@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from io import SEEK_END, BufferedReader
 from pathlib import Path
 
-from qwenctl.errors import AccessDenied, FileMissing, Malformed
+from qwenctl.flows.header import open_file, read_file_header
 from qwenctl.model.artifact import (
     CHAT_TEMPLATE_TYPE,
     CONFIG_V01,
@@ -17,13 +16,12 @@ from qwenctl.model.artifact import (
     WEIGHTS_TYPE,
     describe,
 )
-from qwenctl.model.gguf import read_header
 from qwenctl.model.shape import Shape
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import Manifest, build_manifest
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import PIECE, Content, Target, content_of
+from qwenctl.oci.target import Content, Target, content_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def create(parts: Parts, target: Target, reference: Reference, created: datetime
     the weights were last changed is taken. Raises: FileMissing, AccessDenied; Malformed when the weights
     are no GGUF file; DiskFull.
     """
-    shape = _shape(parts.weights)
+    shape = Shape.of(read_file_header(parts.weights)[0])
     weights = _layer(parts.weights, WEIGHTS_TYPE)
     extra = [_layer(path, LICENSE_TYPE) for path in parts.licenses]
     if parts.chat_template is not None:
@@ -68,34 +66,10 @@ def create(parts: Parts, target: Target, reference: Reference, created: datetime
     return manifest
 
 
-def _shape(path: Path) -> Shape:
-    with _open(path) as file:
-        header = read_header(file)
-        size = file.seek(0, SEEK_END)
-    if size < header.file_bytes:
-        raise Malformed(
-            f"`{path}` ends after {size} bytes; by its header it has {header.file_bytes}",
-            hint="the file is cut short; fetch it again",
-        )
-    return Shape.of(header)
-
-
 def _layer(path: Path, media_type: str) -> _Layer:
     """A file as a layer: hashed once here; the target verifies what it then reads."""
-    with _open(path) as file:
+    with open_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     descriptor = Descriptor(media_type, Digest("sha256", digest), size)
-    return _Layer(descriptor.annotate(**{FILE_PATH: path.name}), partial(_open, path))
-
-
-def _open(path: Path, offset: int = 0) -> BufferedReader:
-    try:
-        file = path.open("rb", buffering=PIECE)
-    except FileNotFoundError as error:
-        raise FileMissing(f"file `{path}` does not exist") from error
-    except OSError as error:
-        raise AccessDenied(f"file `{path}` cannot be read: {error.strerror}") from error
-    file.seek(offset)
-    assert isinstance(file, BufferedReader)
-    return file
+    return _Layer(descriptor.annotate(**{FILE_PATH: path.name}), partial(open_file, path))

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from qwenctl.errors import FileMissing, Malformed, UsageError
+from qwenctl.errors import UsageError
 from qwenctl.flows.fit_report import Fit, describe, unknown_fit
-from qwenctl.flows.header import read_remote_header
+from qwenctl.flows.header import read_file_header, read_remote_header
 from qwenctl.flows.views import read_artifact
 from qwenctl.model.artifact import ModelArtifact, Role
-from qwenctl.model.gguf import read_header
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.architectures import check_known
 from qwenctl.model.memory.configuration import CONTEXT_LIMIT, Configuration
@@ -62,18 +61,8 @@ class Machine:
 
 
 def subject_of_file(path: Path) -> Subject:
-    """A GGUF file. Raises: FileMissing; Malformed, also when it is cut short by the tensors' own count."""
-    try:
-        with path.open("rb") as file:
-            header = read_header(file)
-            size = file.seek(0, 2)
-    except OSError as error:
-        raise FileMissing(f"file `{path}` cannot be read: {error.strerror}") from error
-    if size < header.file_bytes:
-        raise Malformed(
-            f"`{path}` ends after {size} bytes; by its header it has {header.file_bytes}",
-            hint="the file is cut short; fetch it again",
-        )
+    """A GGUF file. Raises: FileMissing, AccessDenied; Malformed, also when it is cut short."""
+    header, size = read_file_header(path)
     shape = Shape.of(header)
     return Subject(path.name, shape, size, shape.quantization)
 

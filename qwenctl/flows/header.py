@@ -7,16 +7,18 @@ A Qwen2.5 header has 6 MB, nearly all of it vocabulary. Both its ends say what t
 """
 
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BufferedReader, BytesIO
+from pathlib import Path
 from typing import Literal
 
-from qwenctl.errors import Malformed, RangeIgnored, UsageError
+from qwenctl.errors import AccessDenied, FileMissing, Malformed, RangeIgnored, UsageError
 from qwenctl.model.artifact import ModelConfig
 from qwenctl.model.bounded import PIECE
 from qwenctl.model.gguf import Header, read_front, read_header
 from qwenctl.model.quantization import parse_quantization
 from qwenctl.model.table import FRONT_BYTES, find_header, predict_window
 from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.target import PIECE as FILE_PIECE
 from qwenctl.oci.target import Reader, Source
 from qwenctl.store.store import Store
 
@@ -53,6 +55,35 @@ def read_remote_header(source: Source, layer: Descriptor, hint: ModelConfig | No
     if header is None:
         return _read_on(taken, front, "stream")
     return ReadHeader(header, taken.requests, taken.bytes, "two ranges")
+
+
+def read_file_header(path: Path) -> tuple[Header, int]:
+    """The header of a GGUF file on this machine, and the file's length in bytes.
+
+    Raises: FileMissing, AccessDenied; Malformed, also for a file that is shorter than its header says.
+    """
+    with open_file(path) as file:
+        header = read_header(file)
+        size = file.seek(0, SEEK_END)
+    if size < header.file_bytes:
+        raise Malformed(
+            f"`{path}` ends after {size} bytes; by its header it has {header.file_bytes}",
+            hint="the file is cut short; fetch it again",
+        )
+    return header, size
+
+
+def open_file(path: Path, offset: int = 0) -> BufferedReader:
+    """A file of the user's from byte `offset` on; the caller closes it. Raises: FileMissing, AccessDenied."""
+    try:
+        file = path.open("rb", buffering=FILE_PIECE)
+    except FileNotFoundError as error:
+        raise FileMissing(f"file `{path}` does not exist") from error
+    except OSError as error:
+        raise AccessDenied(f"file `{path}` cannot be read: {error.strerror}") from error
+    file.seek(offset)
+    assert isinstance(file, BufferedReader)
+    return file
 
 
 class _Taken:

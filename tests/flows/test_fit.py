@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from qwenctl.errors import FileMissing, Malformed, UsageError
+from qwenctl.errors import AccessDenied, FileMissing, Malformed, UsageError
 from qwenctl.flows.fit import Machine, Subject, fit, planner_for, subject_of_file, subject_of_model
 from qwenctl.flows.fit_report import Fit
 from qwenctl.model.host import Gpu, Host, Ram
@@ -60,10 +60,11 @@ class TestSubjects:
         assert (seven.id, seven.header_method, seven.header_requests) == (None, "file", 0)
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        """Also a directory in its place."""
-        for path in (tmp_path / "absent.gguf", tmp_path):
-            with pytest.raises(FileMissing, match=path.name):
-                subject_of_file(path)
+        """What is absent is missing; a directory in its place is there, but cannot be read."""
+        with pytest.raises(FileMissing, match=r"absent\.gguf` does not exist"):
+            subject_of_file(tmp_path / "absent.gguf")
+        with pytest.raises(AccessDenied, match=tmp_path.name):
+            subject_of_file(tmp_path)
 
     @pytest.mark.parametrize("raw", [b"", b"GGUF", b"not a model at all, but a text"])
     def test_a_file_that_is_no_model(self, tmp_path: Path, raw: bytes) -> None:
