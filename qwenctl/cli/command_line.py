@@ -23,6 +23,8 @@ def main(argv: Sequence[str]) -> int:
     printer = Printer(command_name(argv), wants_json(argv))
     try:
         status = app(args=list(argv), prog_name="qwenctl", standalone_mode=False)
+        if status == Interrupted.exit_code:  # typer keeps a Ctrl-C to itself and gives its status
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except QwenctlError as error:
         printer.failure(error)

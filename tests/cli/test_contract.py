@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -193,3 +195,23 @@ def test_ago() -> None:
 def test_json_survives_a_round_trip(qwenctl: Command) -> None:
     """The document is JSON for others too."""
     assert json.loads(qwenctl("version", "--json").out)["data"]["qwenctl"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
+def test_an_interrupt_is_told(flags: tuple[str, ...]) -> None:
+    """Ctrl-C while a registry is silent: status 130 and a word, with `--json` in the envelope."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        program = [sys.executable, "-m", "qwenctl", "fit", f"127.0.0.1:{silent.getsockname()[1]}/a/b"]
+        with (
+            subprocess.Popen(
+                [*program, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as child,
+            silent.accept()[0],
+        ):  # it has asked, and waits
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=20)
+    assert child.returncode == 130
+    if flags:
+        assert (json.loads(out)["errors"][0]["code"], err) == ("interrupted", "")
+    else:
+        assert (out, err) == ("", "error: interrupted\n")
