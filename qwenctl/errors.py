@@ -21,7 +21,8 @@ QwenctlError                          1   bug (only as a fallback; raise a subcl
 ├── IntegrityError                    5
 │   ├── DigestMismatch                5   the bytes are not the ones the digest names
 │   ├── SizeMismatch                  5   fewer or more bytes than the descriptor says
-│   └── Malformed                     5   a manifest, layout, header or config that breaks its format
+│   ├── Malformed                     5   a manifest, layout, header or config that breaks its format
+│   └── StoreDamaged                  5   a check of the store found what is missing or damaged
 ├── DoesNotFit                        6
 │   ├── DiskFull                      6
 │   └── MemoryShort                   6
@@ -55,6 +56,8 @@ class QwenctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.report: object = None
+        """What the command found all the same: the `data` of a failure's envelope."""
 
 
 class UsageError(QwenctlError):
@@ -185,6 +188,16 @@ class Malformed(IntegrityError):
     """A document (manifest, layout, GGUF header, model config) that breaks its format."""
 
     code = "malformed"
+
+
+class StoreDamaged(IntegrityError):
+    """Content of the store is missing, damaged or malformed; `report` says what."""
+
+    code = "store_damaged"
+
+    def __init__(self, message: str, *, hint: str | None = None, report: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class DoesNotFit(QwenctlError):

@@ -5,10 +5,11 @@ A flag wins over the environment, the environment over the file, the file over t
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from qwenctl.errors import InvalidSettings, UsageError
 from qwenctl.units import parse_duration
@@ -40,7 +41,11 @@ class Settings:
     registry: str = "docker.io"
     """The registry of names that name none (`QWENCTL_REGISTRY`)."""
     insecure_registries: frozenset[str] = frozenset()
-    """`host[:port]` to speak plain HTTP to, beside loopback (`QWENCTL_INSECURE_REGISTRIES`)."""
+    """`host[:port]`s that need no certificate, nor TLS at all (`QWENCTL_INSECURE_REGISTRIES`)."""
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Per registry the addresses that are asked before it, in order (`QWENCTL_MIRRORS`)."""
+    ca_bundle: Path | None = None
+    """Certificates that count beside the system's, PEM (`QWENCTL_CA_BUNDLE`, else `SSL_CERT_FILE`)."""
     keep_alive_seconds: float = 300.0
     """How long an idle model stays loaded; infinity is forever (`QWENCTL_KEEP_ALIVE`)."""
     port: int = DEFAULT_PORT
@@ -69,7 +74,11 @@ def _port(text: str) -> int:
 
 
 def _hosts(text: str) -> frozenset[str]:
-    return frozenset(host.strip().lower() for host in text.split(",") if host.strip())
+    hosts = frozenset(host.strip().lower() for host in text.split(",") if host.strip())
+    for host in hosts:
+        if not re.fullmatch(r"[^\s/@?#]+", host):
+            raise UsageError(f"`{host.rpartition('@')[2]}` is not a registry", hint="write HOST[:PORT]")
+    return hosts
 
 
 def _host(text: str) -> str:
@@ -78,12 +87,40 @@ def _host(text: str) -> str:
     return text.lower()
 
 
+def _mirrors(text: str) -> dict[str, tuple[str, ...]]:
+    """`REGISTRY=URL,URL;REGISTRY=URL`; a registry without an address has no mirrors."""
+    if "@" in text:  # whatever else is wrong with it: the message must not repeat a password
+        raise UsageError("the address of a mirror has a user in it", hint="use `qwenctl login HOST`")
+    found: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        registry, equals, addresses = part.partition("=")
+        if not equals:
+            raise UsageError("a mirror belongs to a registry", hint="write REGISTRY=URL,URL;REGISTRY=URL")
+        urls = tuple(_mirror(url.strip()) for url in addresses.split(",") if url.strip())
+        found[_host(registry.strip())] = urls
+    return found
+
+
+def _mirror(url: str) -> str:
+    """An address of a mirror as it is used: no slash at its end."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, usable = urlsplit(""), False
+    if not usable or parts.query or parts.fragment or re.search(r"\s", url):
+        raise UsageError(f"`{url}` is not a mirror", hint="write http[s]://HOST[:PORT][/PREFIX]")
+    return url.rstrip("/")
+
+
 _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "store": ("QWENCTL_STORE", _path),
     "runtime": ("QWENCTL_RUNTIME", _path),
     "state": ("QWENCTL_STATE", _path),
     "registry": ("QWENCTL_REGISTRY", _host),
     "insecure_registries": ("QWENCTL_INSECURE_REGISTRIES", _hosts),
+    "mirrors": ("QWENCTL_MIRRORS", _mirrors),
+    "ca_bundle": ("QWENCTL_CA_BUNDLE", _path),
     "keep_alive_seconds": ("QWENCTL_KEEP_ALIVE", parse_duration),
     "port": ("QWENCTL_PORT", _port),
     "ggml_backends": ("QWENCTL_GGML_BACKENDS", _paths),
@@ -95,11 +132,14 @@ FILE_KEYS: Final = {
     "state": "state",
     "registry": "registry",
     "insecure_registries": "insecure_registries",
+    "mirrors": "mirrors",
+    "ca_bundle": "ca_bundle",
     "keep_alive": "keep_alive_seconds",
     "port": "port",
     "ggml_backends": "ggml_backends",
 }
 """The keys of the settings file, each with the field that it sets; flags are spelled like them."""
+_CERTIFICATES: Final = "SSL_CERT_FILE"
 _KEYS: Final = {field: key for key, field in FILE_KEYS.items()}
 
 
@@ -118,6 +158,8 @@ def resolve(
         "runtime": directories.runtime,
         "state": directories.state,
     }
+    if environ.get(_CERTIFICATES):  # OpenSSL ignores one that is not there; here the file must be usable
+        values["ca_bundle"] = _parse("ca_bundle", environ[_CERTIFICATES], f"${_CERTIFICATES}")
     for key, text in _read_file(file_text).items():
         if key not in FILE_KEYS:
             known = ", ".join(FILE_KEYS)
@@ -131,6 +173,14 @@ def resolve(
             values[name] = _parse(name, flag, f"--{_KEYS[name].replace('_', '-')}")
     assert values.keys() <= {field.name for field in fields(Settings)}
     return Settings(**values)
+
+
+def also_insecure(settings: Settings, hosts: Iterable[str]) -> Settings:
+    """The settings with further insecure registries, as the flag names them. Raises: InvalidSettings."""
+    named = frozenset[str]().union(
+        *(_parse("insecure_registries", host, "--insecure-registry") for host in hosts)
+    )
+    return replace(settings, insecure_registries=settings.insecure_registries | named)
 
 
 def _parse(name: str, text: str, origin: str) -> Any:
@@ -155,6 +205,8 @@ def _read_file(text: str) -> dict[str, str]:
 
 
 def _as_text(key: object, value: object) -> str:
+    if isinstance(value, dict) and key == "mirrors":
+        return ";".join(f"{registry}={_as_text(registry, urls)}" for registry, urls in value.items())
     if isinstance(value, dict):
         raise InvalidSettings(f"settings file: `{key}` is not a single value")
     if isinstance(value, list):

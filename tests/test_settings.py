@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.errors import InvalidSettings
-from qwenctl.settings import DEFAULT_PORT, FILE_KEYS, Directories, Settings, resolve
+from qwenctl.settings import DEFAULT_PORT, FILE_KEYS, Directories, Settings, also_insecure, resolve
 
 DIRECTORIES = Directories(Path("/c"), Path("/d"), Path("/s"), Path("/r"))
 
@@ -26,6 +26,8 @@ def test_defaults() -> None:
         state=Path("/s"),
         registry="docker.io",
         insecure_registries=frozenset(),
+        mirrors={},
+        ca_bundle=None,
         keep_alive_seconds=300.0,
         port=DEFAULT_PORT,
         ggml_backends=(),
@@ -51,6 +53,24 @@ def test_defaults() -> None:
             "QWENCTL_INSECURE_REGISTRIES",
             ("a", "B, c:1", ""),
             (frozenset({"a"}), frozenset({"b", "c:1"}), frozenset()),
+        ),
+        (
+            "mirrors",
+            "mirrors",
+            "QWENCTL_MIRRORS",
+            ("a.b=http://c", "a.b = https://c:1/p/, http://d ; E.F=http://g;", "a.b="),
+            (
+                {"a.b": ("http://c",)},
+                {"a.b": ("https://c:1/p", "http://d"), "e.f": ("http://g",)},
+                {"a.b": ()},
+            ),
+        ),
+        (
+            "ca_bundle",
+            "ca_bundle",
+            "QWENCTL_CA_BUNDLE",
+            ("/1", "/2", "/3"),
+            (Path("/1"), Path("/2"), Path("/3")),
         ),
         ("keep_alive_seconds", "keep_alive", "QWENCTL_KEEP_ALIVE", ("1s", "2m", "3"), (1.0, 120.0, 3.0)),
         ("port", "port", "QWENCTL_PORT", ("0", "1", "65535"), (0, 1, 65535)),
@@ -87,6 +107,49 @@ def test_yaml_values_of_other_types_are_read_as_text() -> None:
     assert from_file("insecure_registries:\n").insecure_registries == frozenset()
 
 
+def test_mirrors_in_the_file_are_a_mapping_of_lists() -> None:
+    """A registry with its mirrors in their order; one address may stand alone, none is none."""
+    text = """
+    mirrors:
+      docker.io: [https://mirror.example:5000, http://127.0.0.1:5001/prefix/]
+      ghcr.io: https://other.example
+      quay.io:
+    """
+    assert from_file(text).mirrors == {
+        "docker.io": ("https://mirror.example:5000", "http://127.0.0.1:5001/prefix"),
+        "ghcr.io": ("https://other.example",),
+        "quay.io": (),
+    }
+    assert from_file("mirrors:").mirrors == from_file("mirrors: {}").mirrors == {}
+
+
+def test_a_mirrors_password_is_refused_and_not_repeated() -> None:
+    """Credentials are filed where all of them are."""
+    for url in ("https://me:secret@a.b", "https://me:secret@a.b:x", "https://me:secret,x@a.b"):
+        with pytest.raises(InvalidSettings) as caught:
+            resolve({}, {"QWENCTL_MIRRORS": f"a.b={url}"}, "", DIRECTORIES)
+        assert "secret" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_openssls_own_variable_names_a_bundle_too() -> None:
+    """The nearer settings win over it; it is as absolute as they are."""
+    environ = {"SSL_CERT_FILE": "/ssl.pem"}
+    assert resolve({}, environ, "", DIRECTORIES).ca_bundle == Path("/ssl.pem")
+    assert resolve({}, environ, "ca_bundle: /file.pem", DIRECTORIES).ca_bundle == Path("/file.pem")
+    assert resolve({}, environ | {"QWENCTL_CA_BUNDLE": "/own.pem"}, "", DIRECTORIES).ca_bundle == Path(
+        "/own.pem"
+    )
+
+
+def test_insecure_registries_of_the_flag_are_added() -> None:
+    """They stand beside those of the settings; what is no host is refused with the flag's name."""
+    settings = from_file("insecure_registries: a:1")
+    assert also_insecure(settings, ["B:2", "c"]).insecure_registries == {"a:1", "b:2", "c"}
+    assert also_insecure(settings, []) == settings
+    with pytest.raises(InvalidSettings, match=r"^--insecure-registry: `http://a` is not a registry"):
+        also_insecure(settings, ["http://a"])
+
+
 def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`~` is the home directory, and a relative path starts where we are."""
     monkeypatch.setenv("HOME", "/home/me")
@@ -119,6 +182,17 @@ def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         ("registry: http://x.y", "`registry`: .* is not a registry"),
         ("registry: myhost", "`registry`: `myhost` is not a registry"),
         ("registry:", "`registry`: `` is not a registry"),
+        ("insecure_registries: [http://a]", "`insecure_registries`: `http://a` is not a registry"),
+        ("mirrors: [a.b]", "`mirrors`: a mirror belongs to a registry"),
+        ("mirrors: {a.b: c.d}", "`mirrors`: `c.d` is not a mirror"),
+        ("mirrors: {a.b: 'ftp://c.d'}", "is not a mirror"),
+        ("mirrors: {a.b: 'http://c.d/?x=y'}", "is not a mirror"),
+        ("mirrors: {a.b: 'http://c d'}", "is not a mirror"),
+        ("mirrors: {a.b: 'http://c:99999'}", "is not a mirror"),
+        ("mirrors: {a.b: {c: d}}", "`a.b` is not a single value"),
+        ("mirrors: {a.b: [{c: d}]}", "is not a mirror"),
+        ("mirrors: {a: 'http://c'}", "`mirrors`: `a` is not a registry"),
+        ("ca_bundle:", "`ca_bundle`: the path is empty"),
         ("keep_alive: soon", "`keep_alive`: `soon` is not a duration"),
     ],
 )

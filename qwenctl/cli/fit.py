@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 import typer
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import InsecureRegistry, Json
 from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 
@@ -51,6 +51,7 @@ def fit(
     method: Annotated[
         str, typer.Option("--method", metavar="computed|measured", help="By us, or by llama.cpp itself.")
     ] = "auto",
+    insecure_registry: InsecureRegistry = None,
     json: Json = False,
 ) -> None:
     """Say whether a model fits this machine: memory to the byte, from its header alone.
@@ -67,7 +68,7 @@ def fit(
     if gguf is not None and all_variants:
         raise UsageError("a file has no variants", hint="leave `--all` out")
     wishes = _wishes(context, parallel, batch, ubatch, kv_type, flash_attention, gpu_layers)
-    settings = load_settings()
+    settings = load_settings(insecure_registry)
     machine = open_machine(settings, host, _one_of("--method", method.lower(), Method))
     asked = _ask(model, gguf, all_variants, wishes, machine, settings, longest=context == _LONGEST)
     Printer("fit", json).result(report_on(asked, machine.host), render(asked, machine.host))

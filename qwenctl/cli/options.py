@@ -6,4 +6,12 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the essential.")]
+InsecureRegistry = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--insecure-registry",
+        metavar="HOST[:PORT]",
+        help="Ask this registry for no certificate, nor for TLS; repeatable.",
+    ),
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model: NAME[:TAG], NAME@sha256:…, or an id.")]

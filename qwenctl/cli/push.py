@@ -2,7 +2,7 @@
 
 import msgspec
 
-from qwenctl.cli.options import Json, Model
+from qwenctl.cli.options import InsecureRegistry, Json, Model
 from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 from qwenctl.units import render_bytes
@@ -19,7 +19,7 @@ class Pushed(msgspec.Struct, frozen=True):
     blobs_present: int
 
 
-def push(model: Model, json: Json = False) -> None:
+def push(model: Model, insecure_registry: InsecureRegistry = None, json: Json = False) -> None:
     """Send a model of the store to the registry in its name.
 
     Example: qwenctl tag guide localhost:5000/me/guide && qwenctl push localhost:5000/me/guide
@@ -30,7 +30,7 @@ def push(model: Model, json: Json = False) -> None:
     from qwenctl.flows.push import push as push_model
     from qwenctl.oci.reference import BUILT_IN
 
-    settings = load_settings()
+    settings = load_settings(insecure_registry)
     store = open_store(settings)
     found = find(model, store, open_catalog(), settings.registry)
     reference = found.reference

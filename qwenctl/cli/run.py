@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import msgspec
 import typer
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import InsecureRegistry, Json
 from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 
@@ -62,6 +62,7 @@ def run(
         str | None, typer.Option("--keep-alive", help="How long it stays loaded: 5m, 0, -1.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Load it even if it does not fit.")] = False,
+    insecure_registry: InsecureRegistry = None,
     host: Annotated[
         Path | None, typer.Option("--host", hidden=True, help="Refused: see `qwenctl fit --host`.")
     ] = None,
@@ -72,6 +73,7 @@ def run(
     Examples: qwenctl run guide · qwenctl run guide "What is a tag?" · git diff | qwenctl run qwen2.5 Explain
     """
     from qwenctl.cli.terminal import interactive, piped_text
+    from qwenctl.cli.wiring import load_settings
     from qwenctl.units import parse_duration
 
     if host is not None:
@@ -86,7 +88,8 @@ def run(
         raise UsageError("there is nothing to ask", hint="give a prompt, or pipe one in")
     _sampling({key: value for key, value in given.items() if value is not None})
     keep = None if keep_alive is None else parse_duration(keep_alive)
-    chat = _open(model, given, max_tokens, _load_options(context, kv, force), keep, printer)
+    settings = load_settings(insecure_registry)
+    chat = _open(model, given, max_tokens, _load_options(context, kv, force), keep, printer, settings)
     if text is None:
         chat.converse(system)
     elif json:
@@ -108,13 +111,12 @@ def _open(
     options: "LoadOptions",
     keep_alive_seconds: float | None,
     printer: Printer,
+    settings: "Settings",
 ) -> "_Chat":
     """The model, pulled if it is missing, and a runner that has it loaded where that was asked for."""
     from qwenctl.cli.terminal import waiting
-    from qwenctl.cli.wiring import load_settings
     from qwenctl.runner.client import RunnerClient
 
-    settings = load_settings()
     found, suggested, quantization = _ensure(model, settings, printer, options.force)
     chosen = {**suggested, **{key: value for key, value in given.items() if value is not None}}
     sampling = _sampling(chosen)

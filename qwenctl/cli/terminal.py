@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qwenctl.errors import UsageError
+
 
 def interactive() -> bool:
     """Whether a person sits at both ends: a prompt may be shown and answered."""
@@ -15,6 +17,38 @@ def confirmed(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def ask(question: str) -> str:
+    """What the person types after the question, which is on stderr; empty at the end of the input."""
+    with _answering():
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+    return ""
+
+
+def ask_secret(question: str) -> str:
+    """The same without an echo; the terminal echoes again afterwards, also after Ctrl-C."""
+    from getpass import getpass
+
+    with _answering():
+        return getpass(question, sys.stderr)
+    return ""
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Ends the line of a question that was left. Raises: UsageError for bytes that are no text."""
+    try:
+        yield
+    except EOFError:
+        sys.stderr.write("\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise
+    except UnicodeDecodeError:  # without its cause, which carries what was typed
+        raise UsageError("what was typed is not text in this terminal's encoding") from None
 
 
 @contextmanager

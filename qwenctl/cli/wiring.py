@@ -5,18 +5,20 @@ The only place that knows both the environment and the implementations. Everythi
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenctl.errors import AccessDenied, FileMissing
-from qwenctl.settings import Directories, Settings, resolve
+from qwenctl.settings import Directories, Settings, also_insecure, resolve
 
 if TYPE_CHECKING:
     from qwenctl.flows.catalog import Catalog
     from qwenctl.oci.reference import Reference
     from qwenctl.oci.target import Source
+    from qwenctl.remote.mirrors import Outages
     from qwenctl.remote.repository import Repository
     from qwenctl.store.store import Store
 
@@ -41,8 +43,11 @@ def settings_file(environ: Mapping[str, str]) -> Path:
     return Path(named) if named else directories(environ).config / "config.yaml"
 
 
-def load_settings(**flags: str | None) -> Settings:
-    """The settings in force for this process. Raises: InvalidSettings, FileMissing, AccessDenied."""
+def load_settings(insecure: Sequence[str] | None = None, **flags: str | None) -> Settings:
+    """The settings in force for this command, with the registries of `--insecure-registry` in `insecure`.
+
+    What was learnt about mirrors is forgotten. Raises: InvalidSettings, FileMissing, AccessDenied.
+    """
     path = settings_file(os.environ)
     try:
         text = path.read_text(encoding="utf-8")
@@ -52,7 +57,8 @@ def load_settings(**flags: str | None) -> Settings:
         text = ""
     except OSError as error:
         raise AccessDenied(f"settings file `{path}` cannot be read: {error.strerror}") from error
-    return resolve(flags, os.environ, text, directories(os.environ))
+    _outages.cache_clear()
+    return also_insecure(resolve(flags, os.environ, text, directories(os.environ)), insecure or ())
 
 
 def open_store(settings: Settings) -> "Store":
@@ -71,22 +77,38 @@ def open_catalog() -> "Catalog":
 
 @contextmanager
 def open_source(reference: "Reference", settings: Settings, catalog: "Catalog") -> Iterator["Source"]:
-    """Where `reference` is pulled from: the built-in registry, or its registry on the network."""
+    """Where `reference` is pulled from: the built-in registry, or its mirrors and its registry.
+
+    A mirror that fails is told on stderr and not asked again by this command.
+    """
     from qwenctl.oci.reference import BUILT_IN
 
     if reference.registry == BUILT_IN:
         yield catalog.store
         return
-    with open_remote(reference, settings) as repository:
-        yield repository
+    from qwenctl.remote import credentials
+    from qwenctl.remote.mirrors import open_mirrored
+
+    known = credentials.load(os.environ, Path.home())
+    with open_mirrored(reference, settings, known, _outages()) as source:
+        yield source
 
 
 @contextmanager
 def open_remote(reference: "Reference", settings: Settings) -> Iterator["Repository"]:
-    """The repository of `reference` on its registry, with the user's credentials."""
+    """The repository of `reference` on its registry, never on a mirror, with the user's credentials."""
     from qwenctl.remote import credentials
     from qwenctl.remote.repository import open_repository
 
     known = credentials.load(os.environ, Path.home())
     with open_repository(reference, settings, known) as repository:
         yield repository
+
+
+@cache
+def _outages() -> "Outages":
+    """The mirrors that failed since the settings were loaded: one memory for all that a command opens."""
+    from qwenctl.cli.output import complain
+    from qwenctl.remote.mirrors import Outages
+
+    return Outages(complain)

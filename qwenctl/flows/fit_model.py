@@ -201,10 +201,11 @@ class _Family:
 
     def _listed(self) -> list[str]:
         """The registry's tags, at most one more than are looked at; none of the built-in registry."""
+        from qwenctl.remote.mirrors import Mirrored
         from qwenctl.remote.repository import Repository
 
         source = self.source()
-        return [*islice(source.tags(), TAG_LIMIT + 1)] if isinstance(source, Repository) else []
+        return [*islice(source.tags(), TAG_LIMIT + 1)] if isinstance(source, Repository | Mirrored) else []
 
     @property
     def _name(self) -> str:

@@ -4,14 +4,14 @@ Everything that moves content is written against `Source` and `Target`; a store 
 behind the network and `MemoryTarget` keep the same contract (`tests/contracts/target.py`).
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import BytesIO
 from threading import Lock
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, runtime_checkable
 
-from qwenctl.errors import BlobUnknown, Malformed, ReferenceUnknown
+from qwenctl.errors import BlobUnknown, IntegrityError, Malformed, ReferenceUnknown
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest, Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT, Document, parse_document
@@ -47,6 +47,41 @@ Content = Callable[[int], Reader]
 """Reopenable content: called with an offset in bytes, it gives a reader of the rest from there."""
 
 
+@runtime_checkable
+class Divisible(Protocol):
+    """Content of which several pieces may come side by side, over more connections than one.
+
+    `borrow` asks for one more beside the one that everybody has; who got it gives it back.
+    """
+
+    def __call__(self, offset: int, /) -> Reader:
+        """As `Content`."""
+        ...
+
+    def piece(self, offset: int, length: int) -> Reader:
+        """A reader of `length` bytes from `offset` on."""
+        ...
+
+    def borrow(self) -> bool:
+        """Whether one more reader may be open now."""
+        ...
+
+    def give_back(self) -> None:
+        """One of the borrowed readers is closed for good."""
+        ...
+
+    def begin(self, kept_bytes: int) -> None:
+        """Told before the first reader is opened: so many bytes are here already; again when all is lost."""
+        ...
+
+    def wait(self, here_bytes: int) -> None:
+        """Told now and then while another process brings the same content, of which so much is here.
+
+        Raises: Interrupted when nobody waits for it any more.
+        """
+        ...
+
+
 class Source(Protocol):
     """Where content can be had from. All methods may be called from several threads."""
 
@@ -69,6 +104,27 @@ class Source(Protocol):
         behind the front that cannot be had without all that is before it.
         """
         ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """A source that errors about its content should name."""
+
+    @property
+    def origin(self) -> str:
+        """Where the content comes from, for a person."""
+        ...
+
+
+@contextmanager
+def blamed(source: object) -> Iterator[None]:
+    """Lets the error about content that is not what it should be name where it came from."""
+    try:
+        yield
+    except IntegrityError as error:
+        if not isinstance(source, Located) or source.origin in error.message:
+            raise
+        raise type(error)(f"{error.message}, from `{source.origin}`", hint=error.hint) from error
 
 
 class Target(Source, Protocol):
@@ -110,12 +166,15 @@ def read_bytes(reader: Reader, limit: int) -> bytes:
 def read_verified(source: Source, descriptor: Descriptor, limit: int = MANIFEST_LIMIT) -> bytes:
     """Small content, whole and proved. Raises: BlobUnknown, SizeMismatch, DigestMismatch."""
     size = min(descriptor.size, limit)
-    return verify(read_bytes(source.fetch(descriptor), size), descriptor.digest, descriptor.size)
+    with blamed(source):
+        return verify(read_bytes(source.fetch(descriptor), size), descriptor.digest, descriptor.size)
 
 
 def read_document(source: Source, descriptor: Descriptor) -> Document:
     """The manifest or index that `descriptor` names, proved and parsed. Raises: Malformed too."""
-    return parse_document(read_verified(source, descriptor), descriptor.media_type)
+    raw = read_verified(source, descriptor)
+    with blamed(source):
+        return parse_document(raw, descriptor.media_type)
 
 
 def content_of(raw: bytes) -> Content:

@@ -20,6 +20,8 @@ from qwenctl.remote.credentials import Credential
 from qwenctl.remote.transport import Request, origin
 
 _CLIENT_ID: Final = "qwenctl"
+HUB_API: Final = "registry-1.docker.io"
+"""The host that answers for Docker Hub."""
 _DEFAULT_SECONDS: Final = 60.0
 _USED_SHARE: Final = 0.8  # of a token's life; the rest is for clocks that differ and requests under way
 
@@ -56,8 +58,10 @@ def token_flow(
     """
     if challenge.scheme == "basic":
         if credential is None or not credential.user:
-            raise Unauthorized(f"`{base}` wants a user and a password", hint=_LOGIN)
+            raise Unauthorized(f"`{base}` wants a user and a password", hint=login_hint(base))
         return Token(credential.basic, float("inf"))
+    if credential is not None and credential.registry_token:
+        return Token(f"Bearer {credential.registry_token}", float("inf"))
     realm = challenge.parameters.get("realm", "")
     _check_realm(realm, base)
     wanted = tuple(dict.fromkeys((*scopes, *challenge.parameters.get("scope", "").split())))
@@ -67,13 +71,16 @@ def token_flow(
     else:
         answer = yield _get_request(realm, service, wanted, credential)
     if answer.status in (401, 403):
-        raise Unauthorized(f"`{origin(realm)}` refused the credentials for `{base}`", hint=_LOGIN)
+        raise Unauthorized(f"`{origin(realm)}` refused the credentials for `{base}`", hint=login_hint(base))
     if answer.status != 200:
         raise RegistryFailure(f"`{origin(realm)}` gave no token: status {answer.status}")
     return _parse_token(answer.body, realm)
 
 
-_LOGIN: Final = "log in with `docker login`, or put the credentials into Docker's config.json"
+def login_hint(base: str) -> str:
+    """How to log in to the registry whose origin is `base`; Docker Hub needs no name."""
+    host = urlsplit(base).netloc
+    return f"log in with `qwenctl login{'' if host == HUB_API else f' {host}'}`"
 
 
 def _get_request(realm: str, service: str, scopes: tuple[str, ...], credential: Credential | None) -> Request:

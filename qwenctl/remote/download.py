@@ -9,14 +9,24 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from qwenctl.errors import BlobUnknown, RangeIgnored, RegistryFailure, Unreachable
+from qwenctl.errors import (
+    BlobUnknown,
+    ConnectionBroken,
+    Interrupted,
+    QwenctlError,
+    RangeIgnored,
+    RegistryFailure,
+    SizeMismatch,
+    Unreachable,
+)
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.protocol import parse_content_range
 from qwenctl.oci.target import PIECE
 from qwenctl.remote.client import Client, failure
-from qwenctl.remote.transport import Request, Response
+from qwenctl.remote.transport import Request, Response, origin
 
-_SCRATCH: Final = 64 * 1024
+PROGRESS_BYTES: Final = 64 << 10
+"""A connection that brought so much was worth it: the count of failures begins anew."""
 
 Ask = Callable[[Request], Response]
 
@@ -24,9 +34,8 @@ Ask = Callable[[Request], Response]
 class Download:
     """The content of `descriptor` from a byte on, or a piece of it; the caller closes it.
 
-    Reconnects as long as there is progress between two breaks, else after the policy's delays; gives up
-    with the last error. A body that ends early without an error ends the reader when it has ended early
-    too often: its size is then found wrong by who verifies.
+    A connection that breaks, stalls, crawls or ends early is replaced after the policy's delays, as long as
+    each brings something; then the error names blob, server, attempts and cause.
     """
 
     def __init__(
@@ -40,34 +49,38 @@ class Download:
     ) -> None:
         self._client, self._ask, self._url = client, ask, url
         self._descriptor = descriptor
-        self._position = offset
+        self._position = self._failed_at = offset
         self._end = descriptor.size if length is None else min(descriptor.size, offset + length)
         self._whole = length is None
         self._skips = length is None or offset == 0
         self._failures = 0
-        self._response = self._connect() if offset < self._end else None
+        self._closed = False
+        self._response: Response | None = None
+        if offset < self._end:
+            self._connect()
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """See `Reader`. Raises: Unreachable, RegistryFailure, Unauthorized, BlobUnknown."""
+        """See `Reader`. Raises: Unreachable, RegistryFailure, Unauthorized, BlobUnknown, SizeMismatch."""
         while self._response is not None:
             try:
                 count = self._response.readinto(buffer if self._whole else self._within(buffer))
             except Unreachable as error:
+                if self._position >= self._end:
+                    return 0  # all is here; the end of the connection was no concern of ours
                 self._pause(error)
-                self._reconnect()
+                self._connect()
                 continue
-            if count:
-                self._failures = 0
-                self._position += count
+            self._position += count
+            if count or self._position >= self._end:
                 self._finish()
                 return count
-            if self._position >= self._end or not self._may_go_on():
-                return 0
-            self._reconnect()
+            self._pause(self._ended_early())
+            self._connect()
         return 0
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection. Another thread that reads gets an error."""
+        self._closed = True
         if self._response is not None:
             self._response.close()
 
@@ -94,55 +107,91 @@ class Download:
             with suppress(Unreachable):
                 self._response.readinto(memoryview(bytearray(1)))
 
-    def _may_go_on(self) -> bool:
-        """After a body that ended early: whether another try is worth it; waits for it."""
+    def _ended_early(self) -> SizeMismatch:
+        return SizeMismatch(
+            f"`{self._client.base}` ended after {self._position} of {self._descriptor.size} bytes",
+            hint="the content was cut short; try again",
+        )
+
+    def _pause(self, error: QwenctlError) -> None:
+        """Wait before the next try. Raises: `error`, with the whole story, when it is not worth another."""
+        if self._closed:
+            raise Interrupted("the download was closed") from error
+        if self._position - self._failed_at >= PROGRESS_BYTES:
+            self._failures = 0
+        self._failed_at = self._position
         self._failures += 1
         delay = self._client.delay(self._failures)
         if delay is None:
-            return False
+            raise self._told(error, f" after {self._failures} attempts") from error
         self._client.clock.sleep(delay)
-        return True
 
-    def _pause(self, error: Unreachable) -> None:
-        if not self._may_go_on():
-            name = f"`{self._descriptor.digest}`"
-            message = f"{error.message}; gave up on {name} after {self._failures} attempts"
-            raise type(error)(message, hint=error.hint) from error
+    def _told(self, error: QwenctlError, attempts: str) -> QwenctlError:
+        if str(self._descriptor.digest) in error.message:
+            return error
+        message = f"{error.message}; gave up on `{self._descriptor.digest}`{attempts}"
+        return type(error)(message, hint=error.hint)
 
-    def _reconnect(self) -> None:
-        self.close()
+    def _connect(self) -> None:
+        """A response from the current position on."""
+        if self._response is not None:
+            self._response.close()
         while True:
             try:
-                self._response = self._connect()
+                self._response = self._asked()
                 return
             except Unreachable as error:
+                if isinstance(error, ConnectionBroken):  # tried often enough
+                    raise self._told(error, "") from error
                 self._pause(error)
+            except RegistryFailure as error:
+                raise self._told(error, "") from error
 
-    def _connect(self) -> Response:
-        """The answer from the current position on."""
+    def _asked(self) -> Response:
         first, last = self._position, self._end - 1
         # The closed form: some registries answer the open one, `bytes=N-`, with 416.
         part = first > 0 or self._end < self._descriptor.size
-        headers = {"Range": f"bytes={first}-{last}"} if part else {}
-        response = self._ask(Request("GET", self._url, headers))
-        if response.status == 416 and part:
-            response.close()
+        response = self._ask(Request("GET", self._url, {"Range": f"bytes={first}-{last}"} if part else {}))
+        if part and (response.status == 416 or (response.status == 206 and not self._is_at(response, first))):
+            response.close()  # it knows no ranges, or not these
             response = self._ask(Request("GET", self._url))
-        if response.status == 206:
-            return self._checked_part(response, first)
-        if response.status == 200:
-            return self._skipped_to(response, first)
+        if self._client.is_expired(response):
+            raise Unreachable(failure(response, f"the download of `{self._descriptor.digest}`").message)
         if response.status == 404:
             response.close()
             raise BlobUnknown(f"`{self._client.base}` does not have `{self._descriptor.digest}`")
-        raise failure(response, f"the download of `{self._descriptor.digest}`")
+        if response.status not in (200, 206):
+            raise failure(response, f"the download of `{self._descriptor.digest}`")
+        self._check(response)
+        return self._skipped_to(response, first) if response.status == 200 else response
 
-    def _checked_part(self, response: Response, first: int) -> Response:
+    def _is_at(self, response: Response, first: int) -> bool:
+        """Whether a part begins where it was asked for."""
         part = parse_content_range(response.headers.get("content-range"))
-        if part is None or part[0] != first:
+        return part is not None and part[0] == first
+
+    def _check(self, response: Response) -> None:
+        """Raises: RegistryFailure for what is no content, SizeMismatch for what is announced too long."""
+        digest, size = f"`{self._descriptor.digest}`", self._descriptor.size
+        page = response.headers.get("content-type", "").startswith("text/html")
+        if page and response.length != size and response.status == 200:
             response.close()
-            raise RegistryFailure(f"`{self._client.base}` sent another range than the one asked for")
-        return response
+            raise RegistryFailure(
+                f"`{origin(response.url)}` answers with a web page instead of {digest}",
+                hint="the network may want you to log in first",
+            )
+        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            response.close()
+            raise RegistryFailure(f"`{self._client.base}` sends {digest} encoded, which was not asked for")
+        announced = response.length
+        if response.status == 206:
+            part = parse_content_range(response.headers.get("content-range"))
+            announced = part[2] if part else None
+        if announced is not None and (announced > size or (response.status == 206 and announced != size)):
+            response.close()
+            raise SizeMismatch(
+                f"`{self._client.base}` has {announced} bytes under {digest}, not the {size} of its manifest"
+            )
 
     def _skipped_to(self, response: Response, first: int) -> Response:
         """For a server that ignores ranges: read and drop what is here already. Raises: RangeIgnored."""
@@ -150,6 +199,10 @@ class Download:
             response.close()
             raise RangeIgnored(f"`{self._client.base}` sends `{self._descriptor.digest}` as a whole only")
         scratch = memoryview(bytearray(min(PIECE, max(first, 1))))
-        while first and (count := response.readinto(scratch[: min(first, len(scratch))])):
-            first -= count
+        try:
+            while first and (count := response.readinto(scratch[: min(first, len(scratch))])):
+                first -= count
+        except ConnectionBroken as error:  # not yet tried often enough
+            response.close()
+            raise Unreachable(error.message, hint=error.hint) from error
         return response

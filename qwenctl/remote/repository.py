@@ -23,10 +23,12 @@ from qwenctl.oci.protocol import (
     uploads_path,
 )
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Content, Reader, content_of, piece_of, read_bytes
-from qwenctl.remote.client import Client, base_url, failure
+from qwenctl.oci.target import Content, Reader, blamed, content_of, piece_of, read_bytes
+from qwenctl.remote.auth import login_hint
+from qwenctl.remote.client import Client, failure, find_base
 from qwenctl.remote.credentials import Credentials
 from qwenctl.remote.download import Download
+from qwenctl.remote.routes import networks_of
 from qwenctl.remote.transport import Request, Response, Transport
 from qwenctl.remote.upload import upload
 from qwenctl.settings import Settings
@@ -48,6 +50,11 @@ class Repository:
         self._mount_from = mount_from
         self._sent: dict[Digest, tuple[str, bytes]] = {}
 
+    @property
+    def origin(self) -> str:
+        """See `Located`."""
+        return self.client.base
+
     def resolve(self, reference: Reference) -> Descriptor:
         """See `Source.resolve`: a HEAD, which does not count as a pull, else a GET that is hashed."""
         path = manifest_path(self.name, reference.version)
@@ -56,7 +63,7 @@ class Repository:
                 raise self._unknown(reference)
             if response.status in (401, 403):
                 raise self._refused(reference, response)
-            described = _described(response, reference.digest) if response.status == 200 else None
+            described = self._described(response, reference.digest) if response.status == 200 else None
         return described or self._resolve_by_content(reference)
 
     def exists(self, descriptor: Descriptor) -> bool:
@@ -73,7 +80,8 @@ class Repository:
         """See `Source.fetch`. A blob's reader goes on by itself when the connection breaks."""
         if not descriptor.is_manifest:
             return Download(self.client, self._pull, self._path(descriptor), descriptor, offset, length)
-        response = self._pull(Request("GET", self._path(descriptor), {"Accept": descriptor.media_type}))
+        asked = Request("GET", self._path(descriptor), {"Accept": descriptor.media_type})
+        response = self._pull_whole(asked)
         if response.status == 404:
             response.close()
             raise BlobUnknown(f"`{self.client.base}` does not have the manifest `{descriptor.digest}`")
@@ -114,7 +122,7 @@ class Repository:
         for _ in range(_PAGE_LIMIT):
             if url is None:
                 return
-            with self._pull(Request("GET", url)) as response:
+            with self._pull_whole(Request("GET", url)) as response:
                 if response.status == 404:
                     raise ReferenceUnknown(f"no repository `{self.name}` at `{self.client.base}`")
                 if response.status != 200:
@@ -125,6 +133,9 @@ class Repository:
 
     def _pull(self, request: Request) -> Response:
         return self.client.send(request, (f"repository:{self.name}:pull",))
+
+    def _pull_whole(self, request: Request) -> Response:
+        return self.client.send(request, (f"repository:{self.name}:pull",), read_limit=MANIFEST_LIMIT + 1)
 
     def _push(self, request: Request) -> Response:
         return self.client.send(request, (f"repository:{self.name}:pull,push",))
@@ -143,7 +154,8 @@ class Repository:
             return response.status == 201
 
     def _put_manifest(self, version: str, media_type: str, raw: bytes) -> None:
-        request = Request("PUT", manifest_path(self.name, version), {"Content-Type": media_type}, raw)
+        headers, path = {"Content-Type": media_type}, manifest_path(self.name, version)
+        request = Request("PUT", path, headers, raw, repeatable=True)
         with self._push(request) as response:
             if response.status in (200, 201, 202):
                 return
@@ -153,17 +165,40 @@ class Repository:
         raise error
 
     def _resolve_by_content(self, reference: Reference) -> Descriptor:
-        with self._pull(Request("GET", manifest_path(self.name, reference.version), _ACCEPT)) as response:
+        asked = Request("GET", manifest_path(self.name, reference.version), _ACCEPT)
+        with self._pull_whole(asked) as response:
             if response.status == 404:
                 raise self._unknown(reference)
             if response.status != 200:
                 raise failure(response, f"the question for `{reference}`")
             kind = response.headers.get("content-type", "")
             raw = response.read(MANIFEST_LIMIT + 1)
-        if reference.digest is not None:
-            verify(raw, reference.digest, len(raw))
-        document = parse_document(raw, kind or None)
+        with blamed(self):
+            if reference.digest is not None:
+                verify(raw, reference.digest, len(raw))
+            document = parse_document(raw, kind or None)
         return Descriptor(document.media_type, reference.digest or Digest.of(raw), len(raw))
+
+    def _described(self, response: Response, pinned: Digest | None) -> Descriptor | None:
+        """The descriptor in the headers of a HEAD; None when they do not say enough."""
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+        length = response.headers.get("content-length", "")
+        told = response.headers.get(CONTENT_DIGEST.lower())
+        if (
+            media_type not in ACCEPTED_TYPES
+            or not length.isdecimal()
+            or int(length) == 0
+            or not (told or pinned)
+        ):
+            return None
+        try:
+            digest = Digest.parse(told) if told else pinned
+        except InvalidDigest as error:
+            raise RegistryFailure(f"`{self.client.base}` describes a manifest by a broken digest") from error
+        if pinned is not None and digest != pinned:
+            raise RegistryFailure(f"`{self.client.base}` answers `{pinned}` with `{digest}`")
+        assert digest is not None
+        return Descriptor(media_type, digest, int(length))
 
     def _unknown(self, reference: Reference) -> ReferenceUnknown:
         return ReferenceUnknown(f"no model `{reference.familiar()}` at `{self.client.base}`")
@@ -174,8 +209,10 @@ class Repository:
         if isinstance(error, Unauthorized) and self.client.anonymous:
             return ReferenceUnknown(
                 f"no model `{reference.familiar()}` at `{self.client.base}`, or it is not public",
-                hint="for a private model log in with `docker login`",
+                hint=f"for a private model {login_hint(self.client.base)}",
             )
+        if isinstance(error, Unauthorized):
+            return Unauthorized(error.message, hint=f"{login_hint(self.client.base)} as one who may read it")
         return error
 
 
@@ -184,30 +221,13 @@ def open_repository(
     reference: Reference, settings: Settings, credentials: Credentials, *, mount_from: str | None = None
 ) -> Iterator[Repository]:
     """The repository of `reference` on its registry; its connections end with the block."""
-    transport = Transport()
+    transport = Transport(networks=networks_of(settings))
     try:
-        base = base_url(reference.registry, settings.insecure_registries)
-        client = Client(transport, base, credentials.find(reference.registry))
+        base = find_base(transport, reference.registry, settings.insecure_registries)
+        client = Client(transport, base, credentials.find(reference.registry, reference.repository))
         yield Repository(client, reference.repository, mount_from=mount_from)
     finally:
         transport.close()
-
-
-def _described(response: Response, pinned: Digest | None) -> Descriptor | None:
-    """The descriptor in the headers of a HEAD; None when they do not say enough."""
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
-    length = response.headers.get("content-length", "")
-    told = response.headers.get(CONTENT_DIGEST.lower())
-    if media_type not in ACCEPTED_TYPES or not length.isdecimal() or int(length) == 0 or not (told or pinned):
-        return None
-    try:
-        digest = Digest.parse(told) if told else pinned
-    except InvalidDigest as error:
-        raise RegistryFailure("the registry describes a manifest by a broken digest") from error
-    if pinned is not None and digest != pinned:
-        raise RegistryFailure(f"the registry answers `{pinned}` with `{digest}`")
-    assert digest is not None
-    return Descriptor(media_type, digest, int(length))
 
 
 def _parse_tags(body: bytes) -> list[str]:

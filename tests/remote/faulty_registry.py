@@ -41,6 +41,7 @@ class Faults:
     absolute_location: bool = False
     location_query: str = ""
     lose_chunk: bool = False
+    more_headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path == "/token":
             return self._token()
+        if path == "/v2/":
+            return self._answer(200)
         if self.state.faults.statuses:
             status = self.state.faults.statuses.pop(0)
             after = self.state.faults.retry_after
@@ -143,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for key, value in (headers or {}).items():
+        for key, value in {**(headers or {}), **self.state.faults.more_headers}.items():
             self.send_header(key, value)
         if "Content-Length" not in (headers or {}):
             self.send_header("Content-Length", str(len(body)))

@@ -172,7 +172,7 @@ class TestAuthentication:
         faulty.faults.bearer, faulty.faults.token_seconds = True, 0
         with pytest.raises(ReferenceUnknown) as caught:
             connect().resolve(NAME)
-        assert "docker login" in (caught.value.hint or "")
+        assert f"qwenctl login {faulty.address}" in (caught.value.hint or "")
 
 
 class TestPushing:
