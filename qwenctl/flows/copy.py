@@ -6,11 +6,11 @@
 Whatever stops it, at any point, leaves the target without a tag to something that is not whole.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Semaphore, Thread
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
@@ -18,10 +18,11 @@ from qwenctl.errors import Interrupted
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.manifest import Document, Index
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Reader, Source, Target, content_of, read_document
+from qwenctl.oci.target import Reader, Source, Target, blamed, content_of, read_document
 
 JOBS: Final = 4
 """Blobs that move at the same time; more gained nothing on loopback, and annoys registries."""
+_LAST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class BlobStarted:
 
     descriptor: Descriptor
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobShared:
+    """Another process brings this blob; so far it has come to about `position`."""
+
+    descriptor: Descriptor
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ class BlobSkipped:
     descriptor: Descriptor
 
 
-CopyEvent = BlobStarted | BlobProgress | BlobFinished | BlobSkipped
+CopyEvent = BlobStarted | BlobShared | BlobProgress | BlobFinished | BlobSkipped
 Observer = Callable[[CopyEvent], None]
 """Told what happens, one event at a time, from several threads in turn."""
 
@@ -68,6 +77,15 @@ class Copied:
     moved_bytes: int
     blobs_moved: int
     blobs_present: int
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A target whose room can end."""
+
+    def ensure_room(self, descriptors: Iterable[Descriptor]) -> None:
+        """Raises: DiskFull when what is missing of `descriptors` does not find room."""
+        ...
 
 
 @runtime_checkable
@@ -97,7 +115,7 @@ def copy(
 
     `root` is what `reference` resolved to, for a caller that knows. A reference with a digest moves no
     tag; a target that can link keeps the content all the same. Raises: whatever the ends raise; the
-    first error stops the other blobs.
+    first error stops the other blobs. DiskFull before the first byte when it can be foreseen.
     """
     root = root or source.resolve(reference)
     named = target_reference or reference
@@ -106,6 +124,8 @@ def copy(
     tree = _tree(source, root, document)
     blobs = _once(item for _, node in tree for item in node.successors if not item.is_manifest)
     with target.protect([*(item for item, _ in tree), *blobs]):
+        if isinstance(target, Bounded):
+            target.ensure_room(blobs)
         _move_all(source, target, blobs, tally, jobs)
         for descriptor, node in reversed(tree):  # children before their parents
             target.push(descriptor, content_of(node.raw))
@@ -148,21 +168,17 @@ class _Tally:
 
 
 class _Watched:
-    """A reader that tells its position, and ends when the copy is over."""
+    """A reader that tells what it brings, and ends when the copy is over."""
 
-    def __init__(
-        self, reader: Reader, descriptor: Descriptor, offset: int, tally: _Tally, stop: Event
-    ) -> None:
-        self._reader, self._descriptor, self._tally, self._stop = reader, descriptor, tally, stop
-        self.position = offset
+    def __init__(self, reader: Reader, brought: Callable[[int], None], stop: Event) -> None:
+        self._reader, self._brought, self._stop = reader, brought, stop
 
     def readinto(self, buffer: memoryview, /) -> int:
         if self._stop.is_set():
             raise Interrupted("the copy was stopped")
         count = self._reader.readinto(buffer)
-        self.position += count
         if count:
-            self._tally.tell(BlobProgress(self._descriptor, self.position))
+            self._brought(count)
         return count
 
     def close(self) -> None:
@@ -177,24 +193,77 @@ class _Watched:
         self.close()
 
 
-def _move(source: Source, target: Target, tally: _Tally, stop: Event, descriptor: Descriptor) -> None:
+class _Feed:
+    """The content of one blob as its target asks for it, from one connection or several: `Divisible`."""
+
+    def __init__(self, source: Source, descriptor: Descriptor, walk: "_Walk") -> None:
+        self._source, self._descriptor, self._walk = source, descriptor, walk
+        self._lock = Lock()
+        self._kept_bytes = 0
+        self._here_bytes: int | None = None
+        self.moved_bytes = 0
+
+    def __call__(self, offset: int, /) -> Reader:
+        return self._open(offset, None)
+
+    def piece(self, offset: int, length: int) -> Reader:
+        return self._open(offset, length)
+
+    def borrow(self) -> bool:
+        return self._walk.connections.acquire(blocking=False)
+
+    def give_back(self) -> None:
+        self._walk.connections.release()
+
+    def begin(self, kept_bytes: int) -> None:
+        self._kept_bytes, self._here_bytes = kept_bytes, None
+
+    def wait(self, here_bytes: int) -> None:
+        if self._walk.stop.is_set():
+            raise Interrupted("the copy was stopped")
+        self._walk.tally.tell(BlobShared(self._descriptor, here_bytes))
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the target wanted anything."""
+        return self._here_bytes is not None
+
+    def _open(self, offset: int, length: int | None) -> Reader:
+        with self._lock:
+            if self._here_bytes is None:
+                self._here_bytes = self._kept_bytes
+                self._walk.tally.tell(BlobStarted(self._descriptor, self._kept_bytes))
+        reader = self._source.fetch(self._descriptor, offset, length)
+        return _Watched(reader, self._brought, self._walk.stop)
+
+    def _brought(self, count: int) -> None:
+        with self._lock:
+            assert self._here_bytes is not None
+            self.moved_bytes += count
+            self._here_bytes = min(self._here_bytes + count, self._descriptor.size)
+            self._walk.tally.tell(BlobProgress(self._descriptor, self._here_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What the threads of one copy share; `connections` are those that are free, over all blobs."""
+
+    source: Source
+    target: Target
+    tally: _Tally
+    connections: Semaphore
+    stop: Event
+
+
+def _move(walk: _Walk, descriptor: Descriptor) -> None:
     """One blob; the target asks for it only when it is not there."""
-    watched: list[_Watched] = []
-    begun: list[int] = []
-
-    def reopen(offset: int) -> Reader:
-        if not watched:
-            tally.tell(BlobStarted(descriptor, offset))
-        begun.append(offset)
-        watched.append(_Watched(source.fetch(descriptor, offset), descriptor, offset, tally, stop))
-        return watched[-1]
-
-    target.push(descriptor, reopen)
-    if not watched:  # it was there, or another process brought it while we waited
-        tally.tell(BlobSkipped(descriptor))
-        return
-    moved = sum(reader.position - offset for reader, offset in zip(watched, begun, strict=True))
-    tally.tell(BlobFinished(descriptor, moved))
+    feed = _Feed(walk.source, descriptor, walk)
+    with blamed(walk.source):
+        walk.target.push(descriptor, feed)
+    if feed.asked_for:
+        walk.tally.tell(BlobFinished(descriptor, feed.moved_bytes))
+    else:  # it was there, or another process brought it while we waited
+        walk.tally.tell(BlobSkipped(descriptor))
 
 
 def _move_all(source: Source, target: Target, blobs: list[Descriptor], tally: _Tally, jobs: int) -> None:
@@ -204,11 +273,13 @@ def _move_all(source: Source, target: Target, blobs: list[Descriptor], tally: _T
     """
     waiting: SimpleQueue[Descriptor] = SimpleQueue()
     failures: SimpleQueue[BaseException | None] = SimpleQueue()
-    stop = Event()
     for blob in sorted(blobs, key=lambda item: item.size, reverse=True):  # the longest first
         waiting.put(blob)
-    work = partial(_work, partial(_move, source, target, tally, stop), waiting, failures, stop)
-    threads = [Thread(target=work, daemon=True) for _ in range(min(jobs, len(blobs)))]
+    walk = _Walk(source, target, tally, Semaphore(jobs), Event())
+    threads = [
+        Thread(target=_work, args=(walk, waiting, failures), daemon=True)
+        for _ in range(min(jobs, len(blobs)))
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -216,22 +287,28 @@ def _move_all(source: Source, target: Target, blobs: list[Descriptor], tally: _T
             if failure := failures.get():
                 raise failure
     finally:
-        stop.set()
+        walk.stop.set()
+        _let_end(threads)
+
+
+def _let_end(threads: list[Thread]) -> None:
+    """Give the others the moment that they need to keep what came, and no more."""
+    end = time.monotonic() + _LAST_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def _work(
-    move: Callable[[Descriptor], None],
-    waiting: "SimpleQueue[Descriptor]",
-    failures: "SimpleQueue[BaseException | None]",
-    stop: Event,
+    walk: _Walk, waiting: "SimpleQueue[Descriptor]", failures: "SimpleQueue[BaseException | None]"
 ) -> None:
     try:
-        while not stop.is_set():
-            move(waiting.get_nowait())
+        with walk.connections:
+            while not walk.stop.is_set():
+                _move(walk, waiting.get_nowait())
     except Empty:
         failures.put(None)
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-        stop.set()
+        walk.stop.set()
         failures.put(error)
     else:
         failures.put(None)

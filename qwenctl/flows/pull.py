@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
-from qwenctl.errors import BlobUnknown, ReferenceUnknown
+from qwenctl.errors import BlobUnknown, DigestMismatch, ReferenceUnknown
 from qwenctl.flows.copy import Observer, copy, ignore
 from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.digest import Digest
 from qwenctl.oci.manifest import Index
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Source, read_document
+from qwenctl.store.check import settle
+from qwenctl.store.reach import reach
 from qwenctl.store.store import Store
 
 
@@ -33,9 +36,13 @@ def pull(
     """Bring what `reference` names at `source` into `store`; its tag is the last write.
 
     `root` is what it resolved to, for a caller that knows. Costs one HEAD when nothing changed. A pinned
-    reference moves no tag. Raises: ReferenceUnknown, RemoteError, IntegrityError, DiskFull.
+    reference moves no tag. What is here but looks changed is proved, and fetched again when it is damaged.
+
+    Raises: ReferenceUnknown, RemoteError, IntegrityError, DiskFull.
     """
     root = root or source.resolve(reference)
+    if store.exists(root):
+        settle(store.layout, reach(store, (root,)).content)
     if is_current(reference, root, store):
         return Pulled(reference, root, True, 0, 0, 0)
     copied = copy(source, reference, store, root=root, observe=observe)
@@ -47,6 +54,15 @@ def pull(
         copied.blobs_moved,
         copied.blobs_present,
     )
+
+
+def check_expected(reference: Reference, root: Descriptor, expected: Digest | None) -> None:
+    """Raises: DigestMismatch when `reference` names something else than `expected` now."""
+    if expected is not None and root.digest != expected:
+        raise DigestMismatch(
+            f"`{reference.familiar()}` is `{root.digest}`, not the expected `{expected}`",
+            hint="the tag may have moved; nothing was downloaded",
+        )
 
 
 def is_current(reference: Reference, root: Descriptor, store: Store) -> bool:

@@ -66,6 +66,23 @@ class Disk:
             while piece:
                 piece = piece[file.write(piece) :]
 
+    def write_at(
+        self, file: FileIO, piece: memoryview, position: int, needed_bytes: int | None = None
+    ) -> None:
+        """Write all of `piece` at `position` of `file`. Several threads may, at different places."""
+        with translated(path_of(file), needed_bytes):
+            while piece:
+                count = os.pwrite(file.fileno(), piece, position)
+                piece, position = piece[count:], position + count
+
+    def sync_data(self, file: FileIO) -> None:
+        """Make the bytes of `file` durable while it still grows; its times may be older after a crash."""
+        with translated(path_of(file)):
+            if hasattr(os, "fdatasync"):
+                os.fdatasync(file.fileno())
+                return
+        self.sync(file)
+
     def sync(self, file: FileIO) -> None:
         """Make the content of `file` durable."""
         with translated(path_of(file)):
@@ -79,6 +96,13 @@ class Disk:
         """Make `file` read-only for everyone."""
         with translated(path_of(file)):
             os.fchmod(file.fileno(), 0o444)
+
+    def mark(self, file: FileIO, nanoseconds: int) -> None:
+        """Set the fraction of a second in the time of the last change of `file`, which stays in the past."""
+        with translated(path_of(file)):
+            status = os.fstat(file.fileno())
+            second = status.st_mtime_ns // 1_000_000_000 - 1
+            os.utime(file.fileno(), ns=(status.st_atime_ns, second * 1_000_000_000 + nanoseconds))
 
     def rename(self, source: Path, target: Path) -> None:
         """Give `source` the name `target`, atomically; an older file of that name is gone."""

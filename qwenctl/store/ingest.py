@@ -9,18 +9,26 @@ same bytes to the same places, and each verifies all that it wrote.
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from qwenctl.errors import Conflict, DigestMismatch, IntegrityError, QwenctlError
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
-from qwenctl.oci.target import PIECE, Content, read_bytes
-from qwenctl.store.disk import path_of, translated
+from qwenctl.oci.target import PIECE, Content, Divisible, read_bytes
+from qwenctl.store.disk import path_of, translated, try_lock
+from qwenctl.store.journal import Journal
 from qwenctl.store.layout import Layout
+from qwenctl.store.receive import Receiver
+from qwenctl.store.sealed import seal
+from qwenctl.store.spans import Spans
+
+_LOOK_SECONDS: Final = 0.1  # between two looks at what another process brings
 
 Check = Callable[[bytes], None]
 """Looks at a verified manifest just before it becomes visible; raises to keep it out."""
@@ -34,7 +42,8 @@ def ingest(layout: Layout, descriptor: Descriptor, content: Content, check: Chec
 
     Raises: SizeMismatch, DigestMismatch, DiskFull, AccessDenied; whatever `content` and `check` raise.
     """
-    with _reserved(layout, descriptor) as partial:
+    waits = content.wait if isinstance(content, Divisible) else None
+    with _reserved(layout, descriptor, waits) as partial:
         if partial is None:
             return
         _fill(layout, descriptor, partial, content)
@@ -86,37 +95,52 @@ def partial_path(layout: Layout, descriptor: Descriptor) -> Path:
 
 
 @contextmanager
-def _reserved(layout: Layout, descriptor: Descriptor) -> Iterator[FileIO | None]:
-    """The partial file, ours alone; None when the blob is here, perhaps since we began to wait."""
+def _reserved(
+    layout: Layout, descriptor: Descriptor, waits: Callable[[int], None] | None = None
+) -> Iterator[FileIO | None]:
+    """The partial file, ours alone; None when the blob is here, perhaps since we began to wait.
+
+    `waits` is told now and then how much of it another process has brought.
+    """
     path = partial_path(layout, descriptor)
     while not present(layout, descriptor):
         layout.disk.make_directory(layout.ingests)
-        with _locked(path) as partial:
+        with _locked(path, waits) as partial:
             if partial is None:
                 continue
             if present(layout, descriptor):  # published between the first look and the lock
                 layout.disk.unlink(path)
+                Journal.beside(layout.disk, path).remove()
                 break
             try:
                 yield partial
             except BaseException:
                 if not _size(partial):
                     layout.disk.unlink(path)
+                    Journal.beside(layout.disk, path).remove()
                 raise
             return
     yield None
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[FileIO | None]:
+def _locked(path: Path, waits: Callable[[int], None] | None) -> Iterator[FileIO | None]:
     """The file at `path`, made if need be, once nobody else holds it; None when that one moved it away."""
     with translated(path):
         file = _open(path)
     with file:
+        while waits and not _try_lock(path, file):
+            waits(os.fstat(file.fileno()).st_blocks * 512)
+            time.sleep(_LOOK_SECONDS)
         with translated(path):
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             held = _is_at(path, file)
         yield file if held else None
+
+
+def _try_lock(path: Path, file: FileIO) -> bool:
+    with translated(path):
+        return try_lock(file.fileno())
 
 
 def _open(path: Path) -> FileIO:
@@ -143,30 +167,24 @@ def _size(file: FileIO) -> int:
 
 
 def _fill(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Content) -> None:
-    """Complete the partial file; once more from the start when the kept part was the damaged one."""
+    """Complete the partial file; once more from the start when a kept part or a seam was the damaged one."""
     if _size(partial) > descriptor.size:
         _empty(partial)
-    kept = _size(partial)
+    journal = Journal.beside(layout.disk, path_of(partial))
+    kept = journal.trusted(_size(partial))
+    receiver = Receiver(layout.disk, partial, journal, descriptor, content, kept)
     try:
-        _receive(layout, descriptor, partial, content)
+        return receiver.run()
     except DigestMismatch:
         _empty(partial)
-        if not kept:
+        journal.remove()
+        if not receiver.doubtful:
             raise
-        _fill(layout, descriptor, partial, content)
-
-
-def _receive(layout: Layout, descriptor: Descriptor, partial: FileIO, content: Content) -> None:
-    """Hash again what is kept, append the rest, verify all. A short end keeps what came."""
-    verifier, buffer = Verifier(descriptor.digest, descriptor.size), memoryview(bytearray(PIECE))
-    _rehash(partial, verifier)
-    if verifier.count < descriptor.size or not descriptor.size:
-        with content(verifier.count) as reader:
-            while count := reader.readinto(buffer):
-                missing_bytes = descriptor.size - verifier.count
-                verifier.update(buffer[:count])
-                layout.disk.write(partial, buffer[:count], missing_bytes)
-    verifier.finish()
+    try:
+        Receiver(layout.disk, partial, journal, descriptor, content, Spans()).run(divide=False)
+    except DigestMismatch:
+        _empty(partial)
+        raise
 
 
 def _rehash(file: FileIO, verifier: Verifier) -> None:
@@ -195,10 +213,11 @@ def _publish(layout: Layout, descriptor: Descriptor, file: FileIO) -> None:
     source, target = path_of(file), layout.blob(descriptor.digest)
     layout.disk.make_directory(target.parent)
     layout.disk.sync(file)
-    layout.disk.seal(file)
+    seal(layout.disk, file, descriptor.digest)
     if not _is_at(source, file):  # what is there now has not been proved
         raise Conflict(f"`{source}` was replaced by another program", hint="run the same command again")
     layout.disk.publish(source, target)
+    Journal.beside(layout.disk, partial_path(layout, descriptor)).remove()
 
 
 def _empty(partial: FileIO) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -45,19 +46,47 @@ def _write(layout: Layout, file: FileIO, text: str) -> None:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """What is leased at this moment, and the files of leases that ended without their holder's doing."""
+
+    held: tuple[Descriptor, ...]
+    void: tuple[Path, ...]
+
+
 def leased(layout: Layout) -> tuple[Descriptor, ...]:
     """The descriptors of all live leases; void ones are removed. The caller holds the lock of the index.
 
     Raises: Malformed for a live lease that cannot be understood: then nothing may be collected.
     """
-    if not layout.leases.is_dir():
-        return ()
-    with translated(layout.leases):
-        paths = sorted(layout.leases.iterdir())
-    return tuple(descriptor for path in paths for descriptor in _read(layout, path))
+    leases = read_leases(layout)
+    for path in leases.void:
+        layout.disk.unlink(path)
+    return leases.held
 
 
-def _read(layout: Layout, path: Path) -> list[Descriptor]:
+def read_leases(layout: Layout) -> Leases:
+    """The leases, live and void; nothing is removed. The caller holds the lock of the index.
+
+    Without that lock a lease that is just being written would be taken for a void one, and become one.
+    Raises: Malformed for a live lease that cannot be understood.
+    """
+    held: list[Descriptor] = []
+    void: list[Path] = []
+    if layout.leases.is_dir():
+        with translated(layout.leases):
+            paths = sorted(layout.leases.iterdir())
+        for path in paths:
+            descriptors = _read(path)
+            if descriptors is None:
+                void.append(path)
+            else:
+                held += descriptors
+    return Leases(tuple(held), tuple(void))
+
+
+def _read(path: Path) -> list[Descriptor] | None:
+    """The descriptors of a live lease; None for a void one."""
     with translated(path):
         try:
             file = path.open("r+b", buffering=0)
@@ -65,8 +94,7 @@ def _read(layout: Layout, path: Path) -> list[Descriptor]:
             return []  # it ended just now
         with file:
             if try_lock(file.fileno()):
-                layout.disk.unlink(path)
-                return []
+                return None
             lines = file.read().splitlines()
     try:
         return [Descriptor.parse(json.loads(line), f"`{path}`") for line in lines]

@@ -22,7 +22,9 @@ from qwenctl.store.disk import Disk, translated
 from qwenctl.store.ingest import adopt, ingest, present
 from qwenctl.store.layout import Entries, Entry, Layout
 from qwenctl.store.leases import lease
+from qwenctl.store.leftovers import DAMAGED_PREFIX
 from qwenctl.store.reach import reach
+from qwenctl.store.room import ensure_room
 
 BYTES: Final = "application/octet-stream"
 """The media type of content of which only the digest is known."""
@@ -30,11 +32,15 @@ BYTES: Final = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a store takes on disk: whole blobs, each counted once, and what is still on its way."""
+    """What a store holds, by size: whole blobs, what is still on its way, what was found damaged.
+
+    `flows.usage` has the whole account, with the blocks on disk and what can go.
+    """
 
     blobs: int
     size_bytes: int
     partial_bytes: int
+    damaged_bytes: int
 
 
 class Store:
@@ -185,14 +191,19 @@ class Store:
             lambda all_: tuple(entry for entry in all_ if not _is_linked((entry,), digest, repository))
         )
 
+    def ensure_room(self, descriptors: Iterable[Descriptor]) -> None:
+        """Raises: DiskFull when what is missing of this content is more than the disk has free."""
+        ensure_room(self.layout, descriptors)
+
     def protect(self, descriptors: Iterable[Descriptor]) -> AbstractContextManager[None]:
         """See `Target.protect`: a lease that ends with the block, or with the process."""
         return lease(self.layout, descriptors)
 
     def usage(self) -> Usage:
-        """What the store takes on disk at this moment."""
+        """What the store holds at this moment."""
         sizes = _sizes(self.layout.blobs, "*/*")
-        return Usage(len(sizes), sum(sizes), sum(_sizes(self.layout.ingests, "*")))
+        damaged = sum(_sizes(self.layout.ingests, f"{DAMAGED_PREFIX}*"))
+        return Usage(len(sizes), sum(sizes), sum(_sizes(self.layout.ingests, "*")) - damaged, damaged)
 
     def _resolve_digest(self, digest: Digest) -> Descriptor:
         for entry in self.entries():

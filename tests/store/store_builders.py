@@ -33,3 +33,13 @@ def prove(store: Store) -> None:
         found = reach(store, [entry.descriptor])
         assert not found.unreadable
         assert all(store.exists(item) for item in found.content), entry
+
+
+def damage(path: Path, position: int = 0) -> None:
+    """Change one byte of a blob, as a bad disk or a careless program does."""
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(position)
+        byte = file.read(1)
+        file.seek(position)
+        file.write(bytes([byte[0] ^ 1]))
