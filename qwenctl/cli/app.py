@@ -5,12 +5,16 @@ from typing import Annotated
 import typer
 
 from qwenctl import __version__
+from qwenctl.cli.df import df
 from qwenctl.cli.fit import fit
 from qwenctl.cli.host import host
 from qwenctl.cli.inspect import inspect
 from qwenctl.cli.list import list_models
+from qwenctl.cli.login import login
+from qwenctl.cli.logout import logout
 from qwenctl.cli.output import write_line
 from qwenctl.cli.package import package
+from qwenctl.cli.prune import prune
 from qwenctl.cli.ps import ps
 from qwenctl.cli.pull import pull
 from qwenctl.cli.push import push
@@ -23,6 +27,7 @@ from qwenctl.cli.show import show
 from qwenctl.cli.status import status
 from qwenctl.cli.stop import stop
 from qwenctl.cli.tag import tag
+from qwenctl.cli.verify import verify
 from qwenctl.cli.version import version
 
 app = typer.Typer(
@@ -61,8 +66,13 @@ app.command("show")(show)
 app.command("inspect")(inspect)
 app.command("tag")(tag)
 app.command("rm")(rm)
+app.command("verify")(verify)
+app.command("prune")(prune)
+app.command("df")(df)
 app.command("package")(package)
 app.command("push")(push)
+app.command("login")(login)
+app.command("logout")(logout)
 app.command("ps")(ps)
 app.command("stop")(stop)
 app.command("unload", hidden=True)(stop)

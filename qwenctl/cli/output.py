@@ -69,7 +69,7 @@ class Printer:
         """The error: in the envelope on stdout, or as `error:` and `hint:` lines on stderr."""
         if self.as_json:
             report = ErrorReport(error.code, error.message, error.hint)
-            envelope = Envelope(SCHEMA, self.command, "error", error.exit_code, None, [report])
+            envelope = Envelope(SCHEMA, self.command, "error", error.exit_code, error.report, [report])
             write_line(encode(envelope))
             return
         complain(f"error: {error.message}")
@@ -116,6 +116,11 @@ def fields(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name.ljust(width)}{_COLUMN_GAP}{value}".rstrip() for name, value in shown)
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
     """How long before `now` (this moment) `moment` was, in one unit: `3 hours ago`."""
     if moment is None:
@@ -131,4 +136,4 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 
 def _plural(count: int, unit: str) -> str:
-    return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return f"{counted(count, unit)} ago"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from qwenctl.cli.output import Printer, complain
-from qwenctl.flows.copy import BlobFinished, BlobProgress, BlobSkipped, BlobStarted, CopyEvent
+from qwenctl.flows.copy import BlobFinished, BlobProgress, BlobShared, BlobSkipped, BlobStarted, CopyEvent
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.units import render_bytes, render_rate
@@ -67,12 +67,21 @@ class CalmProgress:
                     complain(f"{_label(descriptor)}: resumed at {render_bytes(offset)}")
             case BlobProgress(descriptor, position):
                 self._positions[descriptor.digest] = position
+            case BlobShared(descriptor, position):
+                self._share(descriptor, position)
             case _:
                 return
         now = self._clock()
         if now - self._shown >= CALM_SECONDS:
             self._shown = now
             complain(self._line(now))
+
+    def _share(self, descriptor: Descriptor, position: int) -> None:
+        """Count what another process brings, but not as our own speed."""
+        if descriptor.digest not in self._sizes:
+            self._sizes[descriptor.digest] = descriptor.size
+            complain(f"{_label(descriptor)}: another qwenctl downloads it, waiting")
+        self._positions[descriptor.digest] = self._offsets[descriptor.digest] = min(position, descriptor.size)
 
     def _line(self, now: float) -> str:
         done, total = sum(self._positions.values()), sum(self._sizes.values())
@@ -102,14 +111,19 @@ class JsonProgress:
             case BlobStarted(descriptor, offset):
                 self._tell("started", descriptor, offset, resumed_at=offset)
             case BlobProgress(descriptor, position):
-                now = self._clock()
-                if now - self._told.get(descriptor.digest, 0.0) >= _EVENT_SECONDS:
-                    self._told[descriptor.digest] = now
-                    self._tell("progress", descriptor, position)
+                self._tell_now_and_then("progress", descriptor, position)
+            case BlobShared(descriptor, position):
+                self._tell_now_and_then("shared", descriptor, min(position, descriptor.size))
             case BlobFinished(descriptor):
                 self._tell("finished", descriptor, descriptor.size)
             case BlobSkipped(descriptor):
                 self._tell("present", descriptor, descriptor.size)
+
+    def _tell_now_and_then(self, event: str, descriptor: Descriptor, position: int) -> None:
+        now = self._clock()
+        if now - self._told.get(descriptor.digest, 0.0) >= _EVENT_SECONDS:
+            self._told[descriptor.digest] = now
+            self._tell(event, descriptor, position)
 
     def _tell(self, event: str, descriptor: Descriptor, position: int, *, resumed_at: int = 0) -> None:
         digest = str(descriptor.digest)
@@ -136,15 +150,23 @@ class BarProgress:
         """Take an event and redraw (rich does so at most ten times a second)."""
         match event:
             case BlobStarted(descriptor, offset):
-                label = _label(descriptor) + (" resumed" if offset else "")
-                task = self._progress.add_task(label, total=descriptor.size, completed=offset)
-                self._tasks[descriptor.digest] = task
+                self._show(descriptor, offset, " resumed" if offset else "")
+            case BlobShared(descriptor, position):
+                self._show(descriptor, min(position, descriptor.size), " shared")
             case BlobProgress(descriptor, position):
                 self._progress.update(self._tasks[descriptor.digest], completed=position)
-            case BlobFinished(descriptor) if descriptor.digest in self._tasks:
+            case BlobFinished(descriptor) | BlobSkipped(descriptor) if descriptor.digest in self._tasks:
                 self._progress.update(self._tasks[descriptor.digest], completed=descriptor.size)
             case _:
                 return
+
+    def _show(self, descriptor: Descriptor, position: int, how: str) -> None:
+        label, task = _label(descriptor) + how, self._tasks.get(descriptor.digest)
+        if task is None:
+            task = self._progress.add_task(label, total=descriptor.size, completed=position)
+            self._tasks[descriptor.digest] = task
+        else:
+            self._progress.update(task, description=label, completed=position)
 
 
 def watch(printer: Printer) -> AbstractContextManager[Observe]:

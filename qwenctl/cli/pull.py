@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import InsecureRegistry, Json
 from qwenctl.cli.output import Printer
 from qwenctl.errors import Interrupted, MemoryShort, ReferenceUnknown, Unreachable, UsageError
 from qwenctl.units import render_bytes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qwenctl.flows.fit_report import Fit
     from qwenctl.flows.pull import Pulled
     from qwenctl.oci.descriptor import Descriptor
+    from qwenctl.oci.digest import Digest
     from qwenctl.oci.reference import Reference
     from qwenctl.oci.target import Source
     from qwenctl.settings import Settings
@@ -44,12 +45,13 @@ class PullReport(msgspec.Struct, frozen=True):
 class Checks:
     """What is asked before a download: nothing, the verdict, or the verdict without its consequences.
 
-    `quiet` says nothing of a model that fits.
+    `quiet` says nothing of a model that fits. `expected` is what the name has to be.
     """
 
     enabled: bool = True
     force: bool = False
     quiet: bool = False
+    expected: "Digest | None" = None
 
 
 def pull(
@@ -57,6 +59,10 @@ def pull(
     fit: Annotated[bool, typer.Option("--fit", help="The largest variant that fits this machine.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Download what does not fit, too.")] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not look at memory before.")] = False,
+    expect: Annotated[
+        str | None, typer.Option("--expect", metavar="DIGEST", help="Fail when the name is another sha256:….")
+    ] = None,
+    insecure_registry: InsecureRegistry = None,
     json: Json = False,
 ) -> None:
     """Download a model, verified; continues an interrupted download.
@@ -65,10 +71,12 @@ def pull(
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
     from qwenctl.flows.names import parse_name
+    from qwenctl.oci.digest import Digest
 
     if fit and no_check:
         raise UsageError("`--fit` is a check, `--no-check` is none", hint="leave one of them out")
-    settings, catalog = load_settings(), open_catalog()
+    expected = None if expect is None else Digest.parse(expect)
+    settings, catalog = load_settings(insecure_registry), open_catalog()
     store = open_store(settings)
     printer = Printer("pull", json)
     reference = (
@@ -76,7 +84,7 @@ def pull(
         if fit
         else parse_name(model, catalog, settings.registry)
     )
-    checks = Checks(enabled=not no_check, force=force)
+    checks = Checks(enabled=not no_check, force=force, expected=expected)
     pulled, verdict = pull_with_progress(reference, settings, catalog, store, printer, checks)
     report = PullReport(
         reference.familiar(),
@@ -106,13 +114,14 @@ def pull_with_progress(
     from qwenctl.cli.progress import watch
     from qwenctl.cli.wiring import open_source
     from qwenctl.flows.names import near_names, unknown
-    from qwenctl.flows.pull import is_current
+    from qwenctl.flows.pull import check_expected, is_current
     from qwenctl.flows.pull import pull as pull_model
     from qwenctl.oci.reference import BUILT_IN, DOCKER_HUB
 
     try:
         with open_source(reference, settings, catalog) as source:
             root = source.resolve(reference)
+            check_expected(reference, root, checks.expected)
             verdict = None
             if checks.enabled and not is_current(reference, root, store):
                 verdict = _check(reference, root, source, settings, printer, checks)

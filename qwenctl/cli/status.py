@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """The store: where it is and what it takes. `partial_bytes` are interrupted downloads."""
+    """The store: where it is and what it holds; `df` says more.
+
+    `partial_bytes` are interrupted downloads, `damaged_bytes` what `verify` moved aside.
+    """
 
     path: str
     tags: int
     blobs: int
     size_bytes: int
     partial_bytes: int
+    damaged_bytes: int
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -42,7 +46,14 @@ def status(json: Json = False) -> None:
     store = open_store(settings)
     usage = store.usage()
     runner = RunnerClient.running(settings)
-    held = StoreStatus(str(store.path), len(store.tags()), usage.blobs, usage.size_bytes, usage.partial_bytes)
+    held = StoreStatus(
+        str(store.path),
+        len(store.tags()),
+        usage.blobs,
+        usage.size_bytes,
+        usage.partial_bytes,
+        usage.damaged_bytes,
+    )
     shown = Status(
         held,
         str(settings_file(os.environ)),
@@ -55,6 +66,7 @@ def status(json: Json = False) -> None:
 def _text(status: Status) -> str:
     store = status.store
     partial = f", {render_bytes(store.partial_bytes)} of interrupted downloads" if store.partial_bytes else ""
+    partial += f", {render_bytes(store.damaged_bytes)} of damaged blobs" if store.damaged_bytes else ""
     return fields(
         [
             ("Store", store.path),
