@@ -34,6 +34,7 @@ format: $(VENV)/ready-dev  ## let ruff rewrite the sources
 bench: $(VENV)/ready-dev  ## benchmarks, each with its ratios
 	@$(BIN)/python bench/startup.py
 	@$(BIN)/python -m bench.memory
+	@$(BIN)/python -m bench.transfer
 
 install: $(VENV)/ready  ## set up only
 
