@@ -1,15 +1,17 @@
 """What a start of qwenctl costs, in CPU milliseconds (user + system), next to what Python alone costs.
 
 Runs each command several times in turns, so that all meet the same machine; prints medians and the
-ratio to `python -c pass`.
+ratio to `python -c pass`. Then what ten thousand names in the store add to `qwenctl list`.
 """
 
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 ROUNDS = 15
 COMMANDS = {
@@ -29,8 +31,38 @@ def cpu_milliseconds(arguments: list[str], environ: dict[str, str]) -> float:
     return 1000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
+def store_with_names(directory: Path, count: int) -> dict[str, str]:
+    """The environment of a store in which one small model has so many names."""
+    from qwenctl.oci.descriptor import REF_NAME
+    from qwenctl.oci.reference import Reference
+    from qwenctl.store.store import Store
+    from tests.builders import model
+
+    store = Store.open(directory / str(count))
+    root = model().put(store, Reference.parse("first"))
+    rows = [
+        root.annotate(**{REF_NAME: f"docker.io/ai/model-{number % 97}:v{number}"}).render()
+        for number in range(count)
+    ]
+    index = store.path / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"manifests": rows}))
+    return dict(os.environ, QWENCTL_STORE=str(store.path))
+
+
+def measure_names() -> None:
+    """Print what `qwenctl list` takes with few and with many names."""
+    with tempfile.TemporaryDirectory() as directory:
+        environs = {count: store_with_names(Path(directory), count) for count in (10, 10_000)}
+        times: dict[int, list[float]] = {count: [] for count in environs}
+        for _ in range(ROUNDS):
+            for count, environ in environs.items():
+                times[count].append(cpu_milliseconds(COMMANDS["qwenctl list"], environ))
+    few, many = (statistics.median(values) for values in times.values())
+    print(f"\nqwenctl list with 10 names {few:.0f} ms, with 10,000 {many:.0f} ms: x {many / few:.1f}")
+
+
 def main() -> None:
-    """Measure in turns and print the table."""
+    """Measure in turns and print the tables."""
     with tempfile.TemporaryDirectory() as store:
         environ = dict(os.environ, QWENCTL_STORE=store)
         subprocess.run(COMMANDS["qwenctl list"], env=environ, stdout=subprocess.DEVNULL, check=True)
@@ -43,6 +75,7 @@ def main() -> None:
     for name, values in times.items():
         median = statistics.median(values)
         print(f"{name:18}  {median:5.0f} ms  {min(values):5.0f} ms  {median / floor:8.1f}")
+    measure_names()
 
 
 if __name__ == "__main__":

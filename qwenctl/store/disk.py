@@ -131,9 +131,9 @@ class Disk:
     def replace_file(self, path: Path, content: bytes) -> None:
         """Replace a small file; readers and crashes see the old or the new one, never between.
 
-        The caller holds the lock that makes it the only writer.
+        The caller holds the lock that makes it the only writer; where locks do nothing the last one wins.
         """
-        draft = path.with_name(f".{path.name}.draft")
+        draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}.draft")
         with translated(draft):
             file = draft.open("wb", buffering=0)
         try:

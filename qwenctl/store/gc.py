@@ -39,6 +39,8 @@ def collect(
     blobs are. Those changed in the last `younger_than_seconds` stay: an upload may still need them.
     """
     with store.layout.lock():
+        for draft in store.path.glob(".index.json.*.draft"):  # of a writer that was killed: we have the lock
+            store.layout.disk.unlink(draft)
         needed, unreadable = _mark(store)
         if unreadable:
             return Collected((), 0, tuple(sorted(unreadable)))

@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from qwenctl.errors import Conflict, DigestMismatch, IntegrityError, QwenctlError
+from qwenctl.errors import AccessDenied, Conflict, DigestMismatch, IntegrityError, QwenctlError
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
@@ -214,9 +214,14 @@ def _publish(layout: Layout, descriptor: Descriptor, file: FileIO) -> None:
     layout.disk.make_directory(target.parent)
     layout.disk.sync(file)
     seal(layout.disk, file, descriptor.digest)
-    if not _is_at(source, file):  # what is there now has not been proved
-        raise Conflict(f"`{source}` was replaced by another program", hint="run the same command again")
-    layout.disk.publish(source, target)
+    try:
+        if not _is_at(source, file):  # what is there now has not been proved
+            raise Conflict(f"`{source}` was replaced by another program", hint="run the same command again")
+        layout.disk.publish(source, target)
+    except (AccessDenied, Conflict):
+        if not present(layout, descriptor):
+            raise
+        layout.disk.sync_directory(target.parent)  # where locks do nothing another process was first
     Journal.beside(layout.disk, partial_path(layout, descriptor)).remove()
 
 

@@ -10,13 +10,12 @@ like everything else that is kept it is hashed again before it is believed.
 """
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from qwenctl.store.disk import Disk, translated
+from qwenctl.store.disk import Disk
 from qwenctl.store.spans import Spans
 
 SUFFIX: Final = ".journal"
@@ -69,7 +68,7 @@ class Journal:
         self.disk.replace_file(self.path, json.dumps(document).encode())
 
     def remove(self) -> None:
-        """Forget; its partial file is gone, or has a name of its own now."""
-        with suppress(FileNotFoundError), translated(self.path):
-            if self.path.exists():
-                self.disk.unlink(self.path)
+        """Forget, with drafts of killed writers: the partial file is gone, or has a name of its own now."""
+        if self.path.exists():
+            for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*")):
+                self.disk.unlink(path)

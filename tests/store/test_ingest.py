@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from io import FileIO
@@ -304,7 +305,8 @@ class RecordingDisk(Disk):
 
     def sync(self, file: FileIO) -> None:
         """Remember and do."""
-        self.calls.append(("sync", Path(os.fsdecode(file.name)).name))
+        name = Path(os.fsdecode(file.name)).name
+        self.calls.append(("sync", re.sub(r"\.[0-9a-f]{8}\.draft$", ".draft", name)))
         super().sync(file)
 
     def seal(self, file: FileIO) -> None:
