@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -78,20 +78,40 @@ class Printer:
 
 
 def encode(value: object) -> str:
-    """JSON in one line; times in RFC 3339, paths and digests as text."""
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    """JSON in one line; times in RFC 3339, paths and digests as text.
+
+    Bytes of a path that are no text become lone surrogates, escaped, as `os.fsdecode` has them.
+    """
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except UnicodeEncodeError:
+        import json
+
+        return json.dumps(msgspec.to_builtins(value, enc_hook=str), separators=(",", ":"))
 
 
 def write_line(text: str) -> None:
     """One line on stdout, at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    _write(sys.stderr, text)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(f"{text}\n")
+    except UnicodeEncodeError:  # a path that is no text goes out as it is on the disk, all else spelled out
+        stream.flush()
+        stream.buffer.write(text.encode(stream.encoding, _escaping(stream.encoding)) + b"\n")
+    stream.flush()
+
+
+def _escaping(encoding: str) -> str:
+    """How to write what `encoding` has no bytes for."""
+    return "surrogateescape" if encoding.lower().replace("-", "") == "utf8" else "backslashreplace"
 
 
 def silence_stdout() -> None:

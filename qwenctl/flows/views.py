@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed
 from qwenctl.flows.find import Found
@@ -96,12 +97,16 @@ def list_models(store: Store) -> list[ModelView]:
     """Every tag of the store, and what is kept by its digest alone, as views, by name."""
     entries = store.entries()
     tagged = {entry.descriptor.digest for entry in entries if entry.reference is not None}
-    founds = [
-        Found(reference, entry.descriptor)
-        for entry in entries
-        if (reference := entry.reference or _pinned(entry, tagged)) is not None
-    ]
-    return sorted((view(found, store) for found in founds), key=lambda row: row.name)
+    views: dict[Digest, ModelView] = {}  # a model is read once for all its names
+    rows = []
+    for entry in entries:
+        if (reference := entry.reference or _pinned(entry, tagged)) is None:
+            continue
+        found, digest = Found(reference, entry.descriptor), entry.descriptor.digest
+        if digest not in views:
+            views[digest] = view(found, store)
+        rows.append(replace(views[digest], name=found.name, reference=str(reference)))
+    return sorted(rows, key=lambda row: row.name)
 
 
 def _pinned(entry: Entry, tagged: Set[Digest]) -> Reference | None:
