@@ -51,7 +51,7 @@ def package(
     manifest = create(Parts(gguf, tuple(license_ or ()), chat_template), store, reference)
     printer = Printer("package", json)
     if push:
-        with open_remote(reference, settings) as repository, watch(printer) as observe:
+        with open_remote(reference, settings, store) as repository, watch(printer) as observe:
             copy(store, reference, repository, observe=observe)
     short = reference.familiar()
     packaged = Packaged(short, str(reference), str(manifest.descriptor.digest), push)

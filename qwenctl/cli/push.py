@@ -40,7 +40,7 @@ def push(model: Model, insecure_registry: InsecureRegistry = None, json: Json = 
             hint=f"`qwenctl tag {found.name} HOST/NAME[:TAG]` first",
         )
     printer = Printer("push", json)
-    with open_remote(reference, settings) as repository, watch(printer) as observe:
+    with open_remote(reference, settings, store) as repository, watch(printer) as observe:
         copied = push_model(found, reference, store, repository, observe)
     pushed = Pushed(
         reference.familiar(),

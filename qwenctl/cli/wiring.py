@@ -95,13 +95,20 @@ def open_source(reference: "Reference", settings: Settings, catalog: "Catalog") 
 
 
 @contextmanager
-def open_remote(reference: "Reference", settings: Settings) -> Iterator["Repository"]:
-    """The repository of `reference` on its registry, never on a mirror, with the user's credentials."""
+def open_remote(
+    reference: "Reference", settings: Settings, store: "Store | None" = None
+) -> Iterator["Repository"]:
+    """The repository of `reference` on its registry, never on a mirror, with the user's credentials.
+
+    With the `store` that is pushed from, blobs may be taken over from other repositories of the registry.
+    """
+    from qwenctl.flows.push import other_homes
     from qwenctl.remote import credentials
     from qwenctl.remote.repository import open_repository
 
     known = credentials.load(os.environ, Path.home())
-    with open_repository(reference, settings, known) as repository:
+    mount_from = other_homes(store, reference) if store else lambda digest: None
+    with open_repository(reference, settings, known, mount_from=mount_from) as repository:
         yield repository
 
 

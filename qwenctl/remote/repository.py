@@ -5,8 +5,9 @@ for a digest counts only when it matches.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Final
 
 from qwenctl.errors import BlobUnknown, InvalidDigest, ReferenceUnknown, RegistryFailure, Unauthorized
@@ -37,14 +38,22 @@ _ACCEPT: Final = {"Accept": ", ".join(ACCEPTED_TYPES)}
 _PAGE_LIMIT: Final = 1000  # pages of tags; a registry that links for ever is stopped
 
 
+MountFrom = Callable[[Digest], str | None]
+"""The name of a repository that may have a blob."""
+
+
+def _nowhere(digest: Digest) -> str | None:
+    return None
+
+
 class Repository:
     """A repository on the network; see `Target` for the methods' contract.
 
     Every method may raise Unreachable, Unauthorized, RateLimited and RegistryFailure. Any thread may call.
-    `mount_from` is another repository of the same registry that may hold the blobs already.
+    `mount_from` names another repository of the same registry that may hold a blob already.
     """
 
-    def __init__(self, client: Client, name: str, *, mount_from: str | None = None) -> None:
+    def __init__(self, client: Client, name: str, *, mount_from: MountFrom = _nowhere) -> None:
         self.client = client
         self.name = name
         self._mount_from = mount_from
@@ -94,8 +103,7 @@ class Repository:
         if self.exists(descriptor):
             return
         if not descriptor.is_manifest:
-            if not self._mount(descriptor):
-                upload(self.client, self._push, self.name, descriptor, content)
+            upload(self.client, self._push, partial(self._begin, descriptor), descriptor, content)
             return
         raw = verify(read_bytes(content(0), MANIFEST_LIMIT), descriptor.digest, descriptor.size)
         self._put_manifest(str(descriptor.digest), descriptor.media_type, raw)
@@ -144,14 +152,21 @@ class Repository:
         path = manifest_path if descriptor.is_manifest else blob_path
         return path(self.name, str(descriptor.digest))
 
-    def _mount(self, descriptor: Descriptor) -> bool:
-        """Whether the registry took the blob over from the other repository; any refusal is a no."""
-        if self._mount_from is None:
-            return False
-        query = f"?mount={descriptor.digest}&from={self._mount_from}"
-        scopes = (f"repository:{self.name}:pull,push", f"repository:{self._mount_from}:pull")
-        with self.client.send(Request("POST", uploads_path(self.name) + query, body=b""), scopes) as response:
-            return response.status == 201
+    def _begin(self, descriptor: Descriptor) -> Response:
+        """The answer to the first request of an upload: 201 when the blob could be taken over from elsewhere.
+
+        A registry that cannot mount begins a session instead; one that refuses is asked for one.
+        """
+        path, elsewhere = uploads_path(self.name), self._mount_from(descriptor.digest)
+        if elsewhere is not None:
+            scopes = (f"repository:{self.name}:pull,push", f"repository:{elsewhere}:pull")
+            asked = Request("POST", f"{path}?mount={descriptor.digest}&from={elsewhere}", body=b"")
+            with suppress(Unauthorized, RegistryFailure):  # it may be private, or gone
+                response = self.client.send(asked, scopes)
+                if response.status in (201, 202):
+                    return response
+                response.close()
+        return self._push(Request("POST", path, body=b""))
 
     def _put_manifest(self, version: str, media_type: str, raw: bytes) -> None:
         headers, path = {"Content-Type": media_type}, manifest_path(self.name, version)
@@ -218,7 +233,7 @@ class Repository:
 
 @contextmanager
 def open_repository(
-    reference: Reference, settings: Settings, credentials: Credentials, *, mount_from: str | None = None
+    reference: Reference, settings: Settings, credentials: Credentials, *, mount_from: MountFrom = _nowhere
 ) -> Iterator[Repository]:
     """The repository of `reference` on its registry; its connections end with the block."""
     transport = Transport(networks=networks_of(settings))

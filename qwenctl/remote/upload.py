@@ -14,7 +14,7 @@ from typing import Final, Self
 from qwenctl.errors import ConnectionBroken, QwenctlError, RegistryFailure, RemoteError, SizeMismatch
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Verifier
-from qwenctl.oci.protocol import CHUNK_MIN_LENGTH, parse_chunk_range, uploads_path
+from qwenctl.oci.protocol import CHUNK_MIN_LENGTH, parse_chunk_range
 from qwenctl.oci.target import Content, Reader, read_bytes
 from qwenctl.remote.client import Client, failure
 from qwenctl.remote.transport import Request, Response, origin
@@ -26,13 +26,16 @@ _LOSSES: Final = 5  # answers that say that not all of a chunk was kept
 _TOO_LARGE: Final = frozenset({405, 411, 413, 416, 501})
 
 Ask = Callable[[Request], Response]
+Begin = Callable[[], Response]
 
 
-def upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, content: Content) -> None:
+def upload(client: Client, ask: Ask, begin: Begin, descriptor: Descriptor, content: Content) -> None:
     """Send `content`, proved on this side too: a damaged blob here is not the registry's fault.
 
-    A connection that breaks costs the session; another one begins after the policy's delay, with the content
-    opened again. Raises: RemoteError, SizeMismatch, DigestMismatch; the upload is given up then.
+    `begin` makes the first request of a session. A connection that breaks costs the session; another one
+    begins after the policy's delay, with the content opened again.
+
+    Raises: RemoteError, SizeMismatch, DigestMismatch; the upload is given up then.
     """
     content = _verified(content, descriptor)
     if not descriptor.size:  # an empty request is complete before its content is looked at
@@ -41,7 +44,7 @@ def upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, co
     while True:
         attempt += 1
         try:
-            return _upload(client, ask, repository, descriptor, content)
+            return _upload(client, ask, begin, descriptor, content)
         except ConnectionBroken as error:
             delay = client.delay(attempt)
             if delay is None:
@@ -52,10 +55,10 @@ def upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, co
             client.clock.sleep(delay)
 
 
-def _upload(client: Client, ask: Ask, repository: str, descriptor: Descriptor, content: Content) -> None:
+def _upload(client: Client, ask: Ask, begin: Begin, descriptor: Descriptor, content: Content) -> None:
     """One session, from the first request to the last."""
     what = f"the upload of `{descriptor.digest}`"
-    started = ask(Request("POST", uploads_path(repository), body=b""))
+    started = begin()
     if started.status == 201:
         started.close()
         return

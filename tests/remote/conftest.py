@@ -36,7 +36,7 @@ def connect(faulty: FaultyRegistry, slept: list[float]) -> Iterator[Connect]:
     def open_repository(credential: Credential | None = None, mount_from: str | None = None) -> Repository:
         clock = Clock(sleep=slept.append, dice=lambda: 1.0, today=lambda: datetime(2026, 1, 1, tzinfo=UTC))
         client = Client(transport, f"http://{faulty.address}", credential, clock=clock)
-        return Repository(client, "me/model", mount_from=mount_from)
+        return Repository(client, "me/model", mount_from=lambda digest: mount_from)
 
     yield open_repository
     transport.close()
