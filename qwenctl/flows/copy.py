@@ -14,11 +14,11 @@ from threading import Event, Lock, Semaphore, Thread
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
-from qwenctl.errors import Interrupted
+from qwenctl.errors import IntegrityError, Interrupted
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.manifest import Document, Index
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Reader, Source, Target, blamed, content_of, read_document
+from qwenctl.oci.target import Doubtable, Reader, Source, Target, blamed, content_of, read_document
 
 JOBS: Final = 4
 """Blobs that move at the same time; more gained nothing on loopback, and annoys registries."""
@@ -259,7 +259,12 @@ def _move(walk: _Walk, descriptor: Descriptor) -> None:
     """One blob; the target asks for it only when it is not there."""
     feed = _Feed(walk.source, descriptor, walk)
     with blamed(walk.source):
-        walk.target.push(descriptor, feed)
+        try:
+            walk.target.push(descriptor, feed)
+        except IntegrityError as error:
+            if not (isinstance(walk.source, Doubtable) and walk.source.distrust(descriptor, error)):
+                raise
+            walk.target.push(descriptor, feed)
     if feed.asked_for:
         walk.tally.tell(BlobFinished(descriptor, feed.moved_bytes))
     else:  # it was there, or another process brought it while we waited

@@ -116,6 +116,15 @@ class Located(Protocol):
         ...
 
 
+@runtime_checkable
+class Doubtable(Protocol):
+    """A source that has its content from several places."""
+
+    def distrust(self, descriptor: Descriptor, error: IntegrityError) -> bool:
+        """Leave out what may have brought this content, which was wrong; whether somebody else is left."""
+        ...
+
+
 @contextmanager
 def blamed(source: object) -> Iterator[None]:
     """Lets the error about content that is not what it should be name where it came from."""

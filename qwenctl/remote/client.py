@@ -132,6 +132,8 @@ class Client:
                     response.keep(read_limit)
             except ConnectionBroken as error:
                 delay = self.delay(attempt) if request.method in _SAFE or request.repeatable else None
+                if delay is None and attempt == 1:
+                    raise
                 if delay is None:
                     raise _tired(error, attempt) from error
                 if attempt > 1:  # once without: a kept connection that the server had closed meanwhile
@@ -218,8 +220,6 @@ class Client:
 
 def _tired(error: ConnectionBroken, attempts: int) -> ConnectionBroken:
     """The error of the last attempt, with their number."""
-    if attempts == 1:
-        return error
     return ConnectionBroken(f"{error.message}, {attempts} attempts", hint=error.hint)
 
 

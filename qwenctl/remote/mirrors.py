@@ -27,7 +27,7 @@ from qwenctl.errors import (
     RemoteError,
 )
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import verify
+from qwenctl.oci.digest import Digest, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Reader, Source, content_of, piece_of, read_bytes
@@ -83,6 +83,7 @@ class Mirrored:
         self._mirrors = mirrors
         self._registry = registry
         self._outages = outages
+        self._asked: dict[Digest, set[str]] = {}
 
     @property
     def origin(self) -> str:
@@ -106,13 +107,21 @@ class Mirrored:
     def fetch(self, descriptor: Descriptor, offset: int = 0, length: int | None = None) -> Reader:
         """See `Source.fetch`. A blob's reader goes on at the next end where one gives up."""
         if not descriptor.is_manifest:
-            return _Relay(self._ends(), self._give_up, descriptor, offset, length)
+            ends = self._noted(descriptor.digest)
+            return _Relay(ends, self._give_up, descriptor, offset, length)
 
         def proved(end: Repository) -> bytes:
             raw = read_bytes(end.fetch(descriptor), min(descriptor.size, MANIFEST_LIMIT))
             return verify(raw, descriptor.digest, descriptor.size)
 
         return piece_of(content_of(self._first(proved))(offset), length)
+
+    def distrust(self, descriptor: Descriptor, error: IntegrityError) -> bool:
+        """See `Doubtable`: all mirrors that were asked for it are left out from now on."""
+        asked = [mirror for mirror in self._asked.pop(descriptor.digest, ()) if mirror not in self._outages]
+        for mirror in asked:
+            self._outages.add(mirror, error)
+        return bool(asked)
 
     def tags(self) -> Iterator[str]:
         """All tags of the repository at the first end that lists them. Raises: ReferenceUnknown."""
@@ -139,6 +148,13 @@ class Mirrored:
             if mirror not in self._outages:
                 yield mirror, repository
         yield None, self._registry()
+
+    def _noted(self, digest: Digest) -> Iterator[tuple[str | None, Repository]]:
+        """As `_ends`, remembering which mirrors were asked for this content."""
+        for mirror, end in self._ends():
+            if mirror is not None:
+                self._asked.setdefault(digest, set()).add(mirror)
+            yield mirror, end
 
     def _give_up(self, mirror: str | None, error: QwenctlError) -> None:
         """Go on without `mirror`. Raises: `error` when it is the registry's."""

@@ -347,10 +347,12 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 def _root_cause(error: BaseException) -> OSError | None:
     """The system's own error under the library's layers of errors."""
+    seen: set[int] = set()
     cause = error.__cause__ or error.__context__
-    while cause is not None and not isinstance(cause, OSError):
+    while cause is not None and id(cause) not in seen and not isinstance(cause, OSError):
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    return cause
+    return cause if isinstance(cause, OSError) else None
 
 
 def _pieces(reader: Reader) -> Iterator[bytes]:

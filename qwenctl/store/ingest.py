@@ -226,5 +226,7 @@ def _publish(layout: Layout, descriptor: Descriptor, file: FileIO) -> None:
 
 
 def _empty(partial: FileIO) -> None:
-    with translated(path_of(partial)):
-        partial.truncate(0)
+    """Forget what is in the partial file, unless it has a name by now, where locks do nothing."""
+    if _is_at(path_of(partial), partial):
+        with translated(path_of(partial)):
+            partial.truncate(0)

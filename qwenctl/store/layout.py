@@ -191,7 +191,7 @@ class Layout:
         return IndexFile.parse(raw, f"`{path}`")
 
     def change(self, change: Change) -> None:
-        """Replace the entries by `change(entries)`, atomically, one process at a time."""
+        """Replace the entries by `change(entries)`, atomically, one process at a time. Raises: Conflict."""
         with self.lock():
             self.change_locked(change)
 
@@ -200,7 +200,12 @@ class Layout:
         before = self.read()
         after = change(before.entries)
         if after != before.entries:
-            self.disk.replace_file(self.root / "index.json", IndexFile(after, before.rest).render())
+            raw = IndexFile(after, before.rest).render()
+            if len(raw) > _INDEX_LIMIT:
+                raise Conflict(
+                    "the index of the store would be too large to be read", hint="remove names first"
+                )
+            self.disk.replace_file(self.root / "index.json", raw)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -221,7 +221,12 @@ class Store:
         self._require(parse_document(raw, descriptor.media_type).successors)
 
     def _require_whole(self, descriptor: Descriptor) -> None:
-        self._require(reach(self, (descriptor,)).content)
+        """All of it is here, to stay: who published it may have died before its names were durable."""
+        content = reach(self, (descriptor,)).content
+        self._require(content)
+        for directory in {self.layout.blob(item.digest).parent for item in content}:
+            if directory.is_dir():  # what is not distributed has none
+                self.layout.disk.sync_directory(directory)
 
     def _require(self, descriptors: Iterable[Descriptor]) -> None:
         for descriptor in descriptors:

@@ -15,6 +15,7 @@ from qwenctl.errors import (
     ReferenceUnknown,
     Unreachable,
 )
+from qwenctl.flows.copy import copy
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Content, Source, Target, read_bytes
@@ -33,6 +34,7 @@ from tests.remote.faulty_registry import FaultyRegistry, faulty_registry
 from tests.remote.network_builders import MADE, at, own_credentials, pull, settings, stock
 from tests.remote.tls import make_authority
 from tests.remote.tls_front import tls_front
+from tests.store.store_builders import prove
 
 WEIGHTS = MADE.manifest.layers[0]
 
@@ -270,6 +272,21 @@ class TestDigests:
         mirror.faults.flip = True
         with pytest.raises(DigestMismatch):
             pull(faulty.address, mirrored(faulty, mirror))
+
+    def test_a_mirror_with_wrong_content_is_left_out(
+        self, faulty: FaultyRegistry, mirror: FaultyRegistry, tmp_path: Path
+    ) -> None:
+        """What it brought is proved wrong in the store, and had from the registry; it is told once."""
+        mirror.faults.flip = True
+        told: list[str] = []
+        store, reference = Store.open(tmp_path / "store"), at(faulty.address)
+        with open_mirrored(
+            reference, mirrored(faulty, mirror), Credentials(), Outages(told.append)
+        ) as source:
+            copy(source, reference, store, jobs=1)
+        assert store.resolve(reference) == MADE.manifest.descriptor
+        prove(store)
+        assert len(told) == 1
 
 
 class TestCredentials:

@@ -342,6 +342,7 @@ def test_effects_come_in_order(tmp_path: Path) -> None:
     pushed = (manifest.config.digest, manifest.layers[0].digest, manifest.descriptor.digest)
     assert disk.calls == [
         *(call for digest in pushed for call in of_blob(digest)),
+        ("sync directory", "sha256"),
         ("sync", ".index.json.draft"),
         ("rename", "index.json"),
         ("sync directory", "store"),
@@ -426,7 +427,7 @@ def test_a_disk_may_fail_at_every_effect(tmp_path: Path, count: int) -> None:
         tagged(store)
     except DiskFull:
         prove(Store.open(tmp_path))
-        disk.left = 1000
+    disk.left = 1000
     manifest = tagged(store)
     prove(store)
     assert store.resolve(REFERENCE) == manifest.descriptor
