@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, Final
 
-from qwenctl.errors import GenerationFailed, LoadFailed, UsageError
+from qwenctl.errors import LoadFailed, UsageError
 from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration
 from qwenctl.model.memory.figures import Estimate
 from qwenctl.runtime.batches import Outcome, Span
@@ -12,7 +12,8 @@ from qwenctl.runtime.breakdown import read_memory
 from qwenctl.runtime.engine import EngineOptions
 from qwenctl.runtime.host import physical_cores
 from qwenctl.runtime.llama import LlamaModel, refused
-from qwenctl.runtime.sampling import Sampling, stages
+from qwenctl.runtime.sampler import LlamaSampler
+from qwenctl.runtime.sampling import Sampling
 
 # Source: llama.h, enum llama_flash_attn_type.
 _FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
@@ -92,9 +93,9 @@ class LlamaDecoder:
         self._api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return length == 0
 
-    def sampler(self, sampling: Sampling, history: Sequence[int]) -> "LlamaSampler":
-        """See `batches.Decoder`. Raises: GenerationFailed when llama.cpp refuses a stage."""
-        return LlamaSampler(self._api, self._context, self._model.vocabulary.size, sampling, history)
+    def sampler(self, sampling: Sampling, history: Sequence[int]) -> LlamaSampler:
+        """See `batches.Decoder`. Raises: InvalidRequest for a grammar or a token that the model has not."""
+        return LlamaSampler(self._model, self._context, sampling, history)
 
     def interrupt(self, requested: bool) -> None:
         """See `batches.Decoder`."""
@@ -122,36 +123,6 @@ def context_parameters(api: Any, configuration: Configuration) -> Any:
     # Sliding windows keep all positions, or a prefix could not be taken up again where it was cut.
     parameters.swa_full = configuration.full_windows
     return parameters
-
-
-class LlamaSampler:
-    """`batches.Sampler`: a chain of llama.cpp's samplers, run in C over the whole vocabulary."""
-
-    def __init__(
-        self, api: Any, context: int, vocabulary_size: int, sampling: Sampling, history: Sequence[int]
-    ) -> None:
-        self._api = api
-        self._context = context
-        parameters = api.llama_sampler_chain_default_params()
-        parameters.no_perf = True
-        self._chain = api.llama_sampler_chain_init(parameters)
-        for name, arguments in stages(sampling, vocabulary_size):
-            stage = getattr(api, f"llama_sampler_init_{name}")(*arguments)
-            if not stage:
-                self.close()
-                raise GenerationFailed(f"llama.cpp has no sampler `{name}` with {arguments}")
-            api.llama_sampler_chain_add(self._chain, stage)
-        if sampling.penalizes:
-            for token in history[-sampling.penalty_window :]:
-                api.llama_sampler_accept(self._chain, token)
-
-    def sample(self, row: int) -> int:
-        """See `batches.Sampler`."""
-        return int(self._api.llama_sampler_sample(self._chain, self._context, row))
-
-    def close(self) -> None:
-        """See `batches.Sampler`."""
-        self._api.llama_sampler_free(self._chain)
 
 
 class _Batch:

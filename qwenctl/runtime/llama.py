@@ -129,8 +129,10 @@ class Vocabulary:
     def __init__(self, library: Library, handle: int) -> None:
         api = library.api
         self._api = api
+        self.handle: Final = handle
         self._handle = handle
         self._pieces: dict[int, bytes] = {}
+        self._all: bytes = b""
         self.size: Final = int(api.llama_vocab_n_tokens(handle))
         self.beginning_of_sequence: Final = self._special(api.llama_vocab_bos(handle))
         self.end_of_sequence: Final = self._special(api.llama_vocab_eos(handle))
@@ -158,6 +160,15 @@ class Vocabulary:
         if known is None:
             known = self._pieces[token] = self._read_piece(token, special=False)
         return known
+
+    def all_tokens(self, api: Any) -> bytes:
+        """Every token as a `llama_token_data` with a logit of zero, as the memory of a C array."""
+        if not self._all:
+            tokens = (api.llama_token_data * self.size)()
+            for number in range(self.size):
+                tokens[number].id = number
+            self._all = bytes(tokens)
+        return self._all
 
     def ends(self, token: int) -> bool:
         """Whether `token` ends an answer."""

@@ -183,7 +183,11 @@ class Scheduler:
             if not span.logits:
                 continue
             assert generation.sampler is not None
-            token = generation.sampler.sample(row)
+            try:
+                token = generation.sampler.sample(row)
+            except QwenctlError as error:  # a grammar without a way on: the others have theirs
+                self._fail(span.sequence, error)
+                continue
             self._counts["completion_tokens"] += 1
             generation.accept(token, self._decoder.piece(token), self._decoder.ends(token))
             if generation.over:

@@ -1,0 +1,122 @@
+"""llama.cpp's samplers: a chain per request, run in C over the whole vocabulary, perhaps under a grammar."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from qwenctl.errors import GenerationFailed, InvalidRequest
+from qwenctl.runtime.llama import LlamaModel
+from qwenctl.runtime.sampling import Sampling, Stage, stages
+
+_REJECTED: Final = -math.inf
+
+
+class LlamaSampler:
+    """`batches.Sampler` over one context.
+
+    Raises: InvalidRequest for a grammar that llama.cpp refuses, or a token that the model has not.
+    """
+
+    def __init__(self, model: LlamaModel, context: int, sampling: Sampling, history: Sequence[int]) -> None:
+        self._model, self._context = model, context
+        self._api = model.library.api
+        self._draws = self._chain = self._new_chain()
+        self._grammar: Any = None
+        try:
+            for stage in stages(sampling, model.vocabulary.size):
+                self._add(stage)
+            if sampling.grammar:
+                self._guide(sampling.grammar)
+        except BaseException:
+            self.close()
+            raise
+        for token in history[-sampling.history_tokens :] if sampling.history_tokens else ():
+            self._api.llama_sampler_accept(self._draws, token)
+
+    def sample(self, row: int) -> int:
+        """See `batches.Sampler`. Raises: GenerationFailed when no token can follow in the grammar."""
+        if self._grammar is None:
+            return int(self._api.llama_sampler_sample(self._chain, self._context, row))
+        return self._sample_guided(row)
+
+    def close(self) -> None:
+        """See `batches.Sampler`."""
+        self._api.llama_sampler_free(self._chain)
+
+    def _sample_guided(self, row: int) -> int:
+        """Drawn as without a grammar first, on a copy: to look at one token is cheap, at all is not."""
+        trial = self._api.llama_sampler_clone(self._draws)
+        token = int(self._api.llama_sampler_sample(trial, self._context, row))
+        if self._allows(token):
+            self._api.llama_sampler_free(self._api.llama_sampler_chain_remove(self._chain, 1))
+            self._api.llama_sampler_chain_add(self._chain, trial)
+            self._draws = trial
+            self._api.llama_sampler_accept(self._grammar, token)
+            return token
+        self._api.llama_sampler_free(trial)
+        self._require_a_way_on()  # llama.cpp ends the process when it has to accept what the grammar refuses
+        return int(self._api.llama_sampler_sample(self._chain, self._context, row))
+
+    def _allows(self, token: int) -> bool:
+        candidate = (self._api.llama_token_data * 1)(self._api.llama_token_data(token, 0.0, 0.0))
+        array = self._candidates(candidate, 1)
+        self._api.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        return bool(candidate[0].logit != _REJECTED)
+
+    def _require_a_way_on(self) -> None:
+        size = self._model.vocabulary.size
+        data = (self._api.llama_token_data * size).from_buffer_copy(
+            self._model.vocabulary.all_tokens(self._api)
+        )
+        array = self._candidates(data, size)
+        self._api.llama_sampler_apply(self._grammar, ctypes.byref(array))
+        greedy = self._api.llama_sampler_init_greedy()
+        self._api.llama_sampler_apply(greedy, ctypes.byref(array))
+        self._api.llama_sampler_free(greedy)
+        if array.selected < 0 or array.data[array.selected].logit == _REJECTED:
+            raise GenerationFailed("no token of the model can follow in the grammar")
+
+    def _candidates(self, data: Any, size: int) -> Any:
+        pointer = ctypes.cast(data, ctypes.POINTER(self._api.llama_token_data))
+        return self._api.llama_token_data_array(pointer, size, -1, False)
+
+    def _guide(self, grammar: str) -> None:
+        """Put the grammar before the stages that were added so far."""
+        log, vocabulary = self._model.library.log, self._model.vocabulary
+        log.clear()
+        text = grammar.encode()
+        guide = self._api.llama_sampler_init_grammar(vocabulary.handle, text, b"root")
+        if not guide:
+            raise InvalidRequest(f"llama.cpp refuses the grammar: {log.error()}")
+        outer = self._new_chain()
+        self._api.llama_sampler_chain_add(outer, guide)
+        self._api.llama_sampler_chain_add(outer, self._chain)
+        self._grammar, self._chain = guide, outer
+
+    def _new_chain(self) -> Any:
+        parameters = self._api.llama_sampler_chain_default_params()
+        parameters.no_perf = True
+        return self._api.llama_sampler_chain_init(parameters)
+
+    def _add(self, stage: Stage) -> None:
+        made = getattr(self._api, f"llama_sampler_init_{stage.name}")(*self._arguments(stage))
+        if not made:
+            raise GenerationFailed(f"llama.cpp has no sampler `{stage.name}` with {stage.arguments}")
+        self._api.llama_sampler_chain_add(self._chain, made)
+
+    def _arguments(self, stage: Stage) -> tuple[Any, ...]:
+        """The arguments in C's form, where they are more than numbers."""
+        vocabulary = self._model.vocabulary
+        if stage.name == "logit_bias":
+            unknown = [token for token, _ in stage.arguments if not 0 <= token < vocabulary.size]
+            if unknown:
+                raise InvalidRequest(f"`logit_bias`: the model has no token {unknown[0]}")
+            pairs = [self._api.llama_logit_bias(token, bias) for token, bias in stage.arguments]
+            biases = (self._api.llama_logit_bias * len(pairs))(*pairs)
+            return vocabulary.size, len(pairs), biases
+        if stage.name == "dry":
+            *numbers, breakers = stage.arguments
+            texts = (ctypes.c_char_p * len(breakers))(*(text.encode() for text in breakers))
+            return vocabulary.handle, *numbers, texts, len(breakers)
+        return stage.arguments
