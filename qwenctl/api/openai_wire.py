@@ -3,8 +3,9 @@
 Fields that we do not know are ignored, because clients send many; fields whose effect we cannot give yet
 are refused, because an answer that ignores them would be wrong.
 
-Source: OpenAI API reference, "Chat" and "Models"; `top_k`, `min_p`, `repeat_penalty` as llama.cpp's server
-names them, `chat_template_kwargs` and `enable_thinking` as vLLM and Qwen's documents do.
+Source: OpenAI API reference, "Chat" and "Models"; `top_k`, `min_p`, `repeat_penalty`, `dry_…`, `xtc_…`,
+`mirostat…` and `grammar` as llama.cpp's server names them, `chat_template_kwargs`, `enable_thinking` as vLLM
+and Qwen's documents do.
 """
 
 from collections.abc import Mapping
@@ -65,10 +66,36 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class JsonSchemaFormat(msgspec.Struct, frozen=True):
+    """A JSON Schema that the answer must follow. Its name and description are for people."""
+
+    schema: dict[str, Any] | bool | None = None
+    name: str | None = None
+
+
 class ResponseFormat(msgspec.Struct, frozen=True):
     """The form that the answer must have."""
 
     type: str
+    json_schema: JsonSchemaFormat | None = None
+
+    def grammar(self) -> str:
+        """The grammar that enforces it; empty for plain text. Raises: InvalidRequest."""
+        from qwenctl.runtime.schema import ANY_OBJECT, grammar_of
+
+        match self.type:
+            case "text":
+                return ""
+            case "json_object":
+                return ANY_OBJECT
+            case "json_schema":
+                if self.json_schema is None or self.json_schema.schema is None:
+                    raise InvalidRequest("`response_format.json_schema.schema` is missing")
+                return grammar_of(self.json_schema.schema)
+        raise InvalidRequest(
+            f"`response_format.type` cannot be `{self.type[:100]}`",
+            hint="it is text, json_object or json_schema",
+        )
 
 
 class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +123,18 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     logit_bias: dict[str, float] | None = None
+    grammar: str | None = None
+    repeat_last_n: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: tuple[str, ...] | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
     keep_alive: KeepAlive = None
     chat_template_kwargs: dict[str, bool | int | float | str] | None = None
     enable_thinking: bool | None = None
@@ -127,21 +166,31 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _sampling(self, suggested: Mapping[str, float]) -> Sampling:
-        values = {name: getattr(self, name) for name in _SAMPLING_FIELDS}
+        values = {ours: getattr(self, name) for name, ours in _SAMPLING_FIELDS.items()}
         given: dict[str, Any] = dict(suggested) | {
             name: value for name, value in values.items() if value is not None
         }
         if self.seed is not None:
             # The API allows any integer; llama.cpp has 32 bits, and the last value means "random" to it.
             given["seed"] = self.seed % RANDOM_SEED
-        return Sampling(**given)
+        if self.logit_bias:
+            given["logit_bias"] = tuple((_token(key), bias) for key, bias in self.logit_bias.items())
+        return Sampling(**given, grammar=self._grammar())
+
+    def _grammar(self) -> str:
+        asked = self.response_format.grammar() if self.response_format is not None else ""
+        if asked and self.grammar:
+            raise InvalidRequest("`response_format` and `grammar` exclude each other", hint="leave one out")
+        if asked and self.tools and self.tool_choice != "none":
+            raise InvalidRequest(
+                "`response_format` leaves no room for a call of `tools`", hint='send `tool_choice: "none"`'
+            )
+        return asked or self.grammar or ""
 
     def _refuse_what_is_missing(self) -> None:
         refused = {
             "n": self.n not in (None, 1),
             "logprobs": bool(self.logprobs),
-            "logit_bias": bool(self.logit_bias),
-            "response_format": self.response_format is not None and self.response_format.type != "text",
         }
         for name, used in refused.items():
             if used:
@@ -150,7 +199,7 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest("`messages` is empty", hint="send one message at the least")
 
 
-_SAMPLING_FIELDS: Final = (
+_SAME: Final = (
     "temperature",
     "top_p",
     "top_k",
@@ -159,7 +208,27 @@ _SAMPLING_FIELDS: Final = (
     "repeat_penalty",
     "presence_penalty",
     "frequency_penalty",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_sequence_breakers",
+    "xtc_probability",
+    "xtc_threshold",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
 )
+_SAMPLING_FIELDS: Final = {name: name for name in _SAME} | {
+    "repeat_last_n": "penalty_window",
+    "dry_penalty_last_n": "dry_window",
+}
+"""Fields of the call, each with the name of the sampling value that it sets."""
+
+
+def _token(key: str) -> int:
+    if not key.isdecimal() or len(key) > 9:
+        raise InvalidRequest(f"`logit_bias`: `{key[:100]}` is not the number of a token")
+    return int(key)
 
 
 def _tool_choice(value: str | dict[str, Any] | None) -> str:

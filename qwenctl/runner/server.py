@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qwenctl.api import openai
+from qwenctl.api import ollama, openai
 from qwenctl.api.guard import LoopbackGuard
 from qwenctl.errors import NotFound
 from qwenctl.runner import control
@@ -66,8 +66,9 @@ class Server(uvicorn.Server):
 
 
 def routes(pool: Pool, life: control.Life) -> list[BaseRoute]:
-    """Every door of the runner."""
-    return [*control.routes(pool, life), *openai.routes(pool)]
+    """Every door of the runner. Docker Model Runner's addresses lead to OpenAI's door, too."""
+    docker = [Mount(path, routes=openai.routes(pool)) for path in ("/engines/llama.cpp", "/engines")]
+    return [*control.routes(pool, life), *openai.routes(pool), *ollama.routes(pool), *docker]
 
 
 def build(pool: Pool, life: control.Life, patience_seconds: int) -> tuple[Server, Activity]:
@@ -91,7 +92,8 @@ def build(pool: Pool, life: control.Life, patience_seconds: int) -> tuple[Server
 
 
 async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    error = NotFound(f"there is no `{scope['path']}` here", hint="the doors are /v1 and /qwenctl/v1")
+    hint = "the doors are /v1, /engines/v1, /api and /qwenctl/v1"
+    error = NotFound(f"there is no `{scope['path']}` here", hint=hint)
     await openai.refusal(error)(scope, receive, send)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.routing import Router
 
-from qwenctl.api import openai
+from qwenctl.api import ollama, openai
 from qwenctl.api.guard import LoopbackGuard
 from qwenctl.errors import ReferenceUnknown
 from qwenctl.runtime.engine import ChatRequest, Message, Request
@@ -91,7 +91,7 @@ class ScriptedHost:
 @contextmanager
 def doors(host: ScriptedHost) -> Iterator[str]:
     """The address of a real server, in a thread, with the doors over `host`."""
-    app = LoopbackGuard(Router(openai.routes(host)))
+    app = LoopbackGuard(Router([*openai.routes(host), *ollama.routes(host)]))
     config = uvicorn.Config(
         app, port=0, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1
     )

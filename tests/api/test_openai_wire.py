@@ -11,6 +11,7 @@ from qwenctl.api.openai_wire import ChatCompletionCall
 from qwenctl.errors import InvalidRequest
 from qwenctl.runtime.engine import Message, TextPart, ToolCall
 from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
+from qwenctl.runtime.schema import ANY_OBJECT, grammar_of
 from tests.api.api_builders import call
 
 
@@ -111,12 +112,62 @@ def test_tool_choice_is_one_word(choice: object, told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "grammar"),
+    [
+        ({}, ""),
+        ({"response_format": {"type": "text"}}, ""),
+        ({"response_format": {"type": "json_object"}}, ANY_OBJECT),
+        ({"grammar": "root ::= [a]"}, "root ::= [a]"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "schema": {"const": 1}},
+                }
+            },
+            grammar_of({"const": 1}),
+        ),
+        (
+            {
+                "response_format": {"type": "json_object"},
+                "tools": [{"type": "function"}],
+                "tool_choice": "none",
+            },
+            ANY_OBJECT,
+        ),
+    ],
+)
+def test_the_form_of_the_answer_becomes_a_grammar(fields: dict[str, Any], grammar: str) -> None:
+    """A schema, any object, or llama.cpp's own language."""
+    assert parse(call(**fields)).request().sampling.grammar == grammar
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused() -> None:
+    """With its place, never ignored."""
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": 3}}}
+    with pytest.raises(InvalidRequest, match="#/minimum"):
+        parse(call(response_format=form)).request()
+
+
+def test_further_sampling() -> None:
+    """What llama.cpp's server knows beyond the API, by its names."""
+    fields = {"repeat_last_n": 9, "dry_multiplier": 0.8, "dry_penalty_last_n": 99, "xtc_probability": 0.5}
+    sampling = parse(call(mirostat=2, logit_bias={"7": -100, "9": 1.5}, **fields)).request().sampling
+    assert (sampling.penalty_window, sampling.dry_multiplier, sampling.dry_window) == (9, 0.8, 99)
+    assert (sampling.xtc_probability, sampling.mirostat) == (0.5, 2)
+    assert sampling.logit_bias == ((7, -100.0), (9, 1.5))
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"n": 2},
         {"logprobs": True},
-        {"logit_bias": {"1": 5}},
-        {"response_format": {"type": "json_object"}},
+        {"logit_bias": {"word": 5}},
+        {"response_format": {"type": "xml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_object"}, "grammar": "root ::= [a]"},
+        {"response_format": {"type": "json_object"}, "tools": [{"type": "function"}]},
         {"messages": []},
         {"max_tokens": 0},
         {"temperature": -1},

@@ -1,5 +1,6 @@
 """Client, runner, worker and llama.cpp together, on a tiny real model."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -74,6 +75,38 @@ def test_every_door_gives_the_same_text(running: Running) -> None:
     with ThreadPoolExecutor() as pool:
         texts = list(pool.map(lambda number: over_http(url, "hello", stream=number % 2 == 0), range(6)))
     assert {*texts, text_of(events)} == {text_of(events)}
+
+
+def test_a_schema_holds_at_every_door(running: Running) -> None:
+    """A model that talks at random follows the schema, through OpenAI's, Docker's and Ollama's addresses."""
+    _, url = running
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}}}
+    schema["required"] = ["n", "ok"]
+    turns = [{"role": "user", "content": "hello"}]
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    body = {"model": "tiny", "messages": turns, "seed": 3, "response_format": form}
+    texts = []
+    for path in ("/v1", "/engines/v1", "/engines/llama.cpp/v1"):
+        answer = httpx.post(f"{url}{path}/chat/completions", json=body, timeout=30).json()
+        assert answer["choices"][0]["finish_reason"] == "stop"
+        texts.append(answer["choices"][0]["message"]["content"])
+    options = {"seed": 3, "top_p": 0.95}
+    body = {"model": "tiny", "messages": turns, "format": schema, "options": options, "stream": False}
+    texts.append(httpx.post(f"{url}/api/chat", json=body, timeout=30).json()["message"]["content"])
+    assert len(set(texts)) == 1
+    assert {key: type(value) for key, value in json.loads(texts[0]).items()} == {"n": int, "ok": bool}
+
+
+def test_a_broken_grammar_is_the_callers_fault(running: Running) -> None:
+    """The request is refused with 400 and llama.cpp's reason; the next one is answered."""
+    _, url = running
+    body: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+    refused = httpx.post(
+        f"{url}/v1/chat/completions", json=body | {"grammar": "root ::= nowhere"}, timeout=30
+    )
+    assert refused.status_code == 400
+    assert "grammar" in refused.json()["error"]["message"]
+    assert httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).status_code == 200
 
 
 def test_two_real_models_one_dies(running: Running) -> None:

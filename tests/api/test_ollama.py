@@ -1,0 +1,164 @@
+"""Ollama's door, by its public client and by hand."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from qwenctl.errors import GenerationFailed
+from qwenctl.runtime.engine import CompletionRequest
+from tests.api.api_builders import ScriptedHost, doors
+
+ollama = pytest.importorskip("ollama", reason="the `ollama` package is not installed")
+
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[ScriptedHost, str]]:
+    """One server for all tests of this file."""
+    host = ScriptedHost()
+    with doors(host) as url:
+        yield host, url
+
+
+@pytest.fixture
+def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
+    """The host behind the door, as new."""
+    address[0].reset()
+    return address[0]
+
+
+@pytest.fixture
+def client(address: tuple[ScriptedHost, str]) -> Iterator[Any]:
+    """The public client, pointed at us."""
+    made = ollama.Client(host=address[1])
+    yield made
+    made._client.close()
+
+
+@pytest.fixture
+def post(address: tuple[ScriptedHost, str]) -> Any:
+    """Posts a body by hand; status and lines of the answer."""
+
+    def send(path: str, **body: Any) -> tuple[int, list[dict[str, Any]]]:
+        answer = httpx.post(address[1] + path, json=body)
+        return answer.status_code, [json.loads(line) for line in answer.text.splitlines()]
+
+    return send
+
+
+def test_models(client: Any, host: ScriptedHost) -> None:
+    """The client lists models by name and digest."""
+    assert [model.model for model in client.list().models] == ["tiny", "me/other:7B"]
+
+
+def test_version(address: tuple[ScriptedHost, str]) -> None:
+    """Our own version: we do not pretend."""
+    from qwenctl import __version__
+
+    assert httpx.get(f"{address[1]}/api/version").json() == {"version": __version__}
+
+
+def test_chat(client: Any, host: ScriptedHost) -> None:
+    """The client reads a whole answer with its figures."""
+    answer = client.chat(
+        "tiny", HELLO, options={"temperature": 0, "seed": 3, "num_predict": 9, "stop": ["x"]}
+    )
+    assert (answer.message.role, answer.message.content) == ("assistant", "Hello wörld")
+    assert (answer.done, answer.done_reason) == (True, "stop")
+    assert (answer.prompt_eval_count, answer.eval_count) == (7, 3)
+    assert (answer.prompt_eval_duration, answer.eval_duration) == (100_000_000, 200_000_000)
+    asked = host.request
+    assert (asked.sampling.temperature, asked.sampling.seed) == (0, 3)
+    assert (asked.max_tokens, asked.stop) == (9, ("x",))
+
+
+def test_streams_give_the_same(client: Any, host: ScriptedHost) -> None:
+    """Line by line, the same text; the last line has the figures."""
+    lines = list(client.chat("tiny", HELLO, stream=True))
+    assert "".join(line.message.content for line in lines) == "Hello wörld"
+    assert [line.done for line in lines] == [False, False, False, True]
+    assert lines[-1].eval_count == 3
+
+
+def test_generate(client: Any, host: ScriptedHost) -> None:
+    """A prompt is a turn of the user, with a system message before; raw it is the prompt itself."""
+    assert client.generate("tiny", "why?", system="be brief").response == "Hello wörld"
+    assert [(message.role, message.content) for message in host.request.messages] == [
+        ("system", "be brief"),
+        ("user", "why?"),
+    ]
+    assert "".join(part.response for part in client.generate("tiny", "why?", raw=True, stream=True))
+    asked = host.asked[-1][0]
+    assert isinstance(asked, CompletionRequest) and asked.prompt == "why?"
+
+
+def test_the_turns_of_a_conversation(client: Any, host: ScriptedHost) -> None:
+    """Calls and their results reach the template in the engine's form."""
+    call = {"function": {"name": "now", "arguments": {"zone": "UTC"}}}
+    turns = [*HELLO, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    client.chat("tiny", [*turns, {"role": "tool", "content": "noon", "tool_name": "now"}])
+    sent = host.request.messages
+    assert (sent[1].tool_calls[0].name, sent[1].tool_calls[0].arguments) == ("now", '{"zone":"UTC"}')
+    assert (sent[2].role, sent[2].name) == ("tool", "now")
+
+
+def test_keep_alive_and_thinking(client: Any, host: ScriptedHost) -> None:
+    """How long the model stays, and whether it thinks, are the call's."""
+    client.chat("tiny", HELLO, keep_alive="5m", think=False)
+    assert host.asked[-1][1] == 300
+    assert host.request.template_options == {"enable_thinking": False}
+
+
+def test_the_defaults_are_the_models(post: Any, host: ScriptedHost) -> None:
+    """What the call leaves open is what the maker suggests; options of loading change nothing."""
+    host.sampling = {"temperature": 0.3}
+    post("/api/chat", model="tiny", messages=HELLO, options={"num_ctx": 99, "repeat_last_n": -1})
+    assert host.request.sampling.temperature == 0.3
+    assert host.request.sampling.penalty_window == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "word"),
+    [
+        ("/api/chat", {"messages": []}, 400, "messages"),
+        ("/api/chat", {"messages": HELLO, "model": "absent"}, 404, "absent"),
+        ("/api/chat", {"messages": HELLO, "format": "yaml"}, 400, "format"),
+        ("/api/chat", {"messages": [{"role": "user", "images": ["aGk="]}]}, 400, "images"),
+        ("/api/chat", {"messages": HELLO, "options": {"temperature": "hot"}}, 400, "temperature"),
+        ("/api/chat", {"messages": HELLO, "options": {"temperature": -1}}, 400, "temperature"),
+        ("/api/chat", {"messages": HELLO, "options": {"stop": [1]}}, 400, "stop"),
+        ("/api/chat", {"messages": HELLO, "options": {"num_predict": "many"}}, 400, "num_predict"),
+        ("/api/chat", {"messages": HELLO, "tools": [{}], "format": "json"}, 400, "tools"),
+        ("/api/generate", {"prompt": ""}, 400, "prompt"),
+        ("/api/generate", {"prompt": "x", "suffix": "y"}, 400, "suffix"),
+        ("/api/generate", {"prompt": 7}, 400, "prompt"),
+    ],
+)
+def test_what_we_cannot_do_is_refused(
+    post: Any, host: ScriptedHost, path: str, body: dict[str, Any], status: int, word: str
+) -> None:
+    """In this API's shape, with the status that fits, and never ignored."""
+    got, lines = post(path, **({"model": "tiny"} | body))
+    assert got == status
+    assert word in lines[0]["error"] and len(lines) == 1
+
+
+def test_a_failure_under_way_is_the_last_line(post: Any, host: ScriptedHost) -> None:
+    """After the first words there is no status to give."""
+    host.error, host.error_after = GenerationFailed("it broke"), 2
+    status, lines = post("/api/chat", model="tiny", messages=HELLO)
+    assert (status, lines[-1]) == (200, {"error": "it broke"})
+    assert [line["message"]["content"] for line in lines[:-1]] == ["Hel", "lo "]
+
+
+def test_a_client_that_leaves_cancels(address: tuple[ScriptedHost, str], host: ScriptedHost) -> None:
+    """The engine is not kept busy for nobody."""
+    host.deltas, host.pause_seconds = ["more "] * 1000, 0.01
+    body = {"model": "tiny", "messages": HELLO}
+    with httpx.stream("POST", f"{address[1]}/api/chat", json=body) as answer:
+        next(answer.iter_lines())
+    assert host.closed.wait(10)

@@ -1,0 +1,159 @@
+"""JSON Schemas as grammars: said by a model that would say anything, read back as JSON."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenctl.errors import InvalidRequest
+from qwenctl.runtime.engine import EngineOptions
+from qwenctl.runtime.local import LlamaEngine, open_engine
+from qwenctl.runtime.schema import ANY_OBJECT, DEEPEST, grammar_of
+from tests.runtime.runtime_builders import write_tiny_model
+from tests.runtime.test_guided import say
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
+    """A model that talks at random, a byte a token."""
+    path: Path = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf", context_length=1024)
+    options = EngineOptions(path=path, context_length=1024, slots=2, gpu_layers=0, flash_attention="off")
+    engine = open_engine(options)
+    yield engine
+    engine.close()
+
+
+def answers(engine: LlamaEngine, schema: object, count: int = 6) -> list[Any]:
+    """What is said under a schema with different seeds, read as JSON; what did not end is left out."""
+    said = (say(engine, 600, grammar=grammar_of(schema), seed=seed) for seed in range(count))
+    return [json.loads(text) for text, reason in said if reason == "stop"]
+
+
+SMALL: dict[str, Any] = {"type": "string", "maxLength": 3}
+
+
+@pytest.mark.parametrize(
+    ("schema", "follows"),
+    [
+        ({"const": {"a": [1, None]}}, lambda value: value == {"a": [1, None]}),
+        ({"enum": ["red", 'gr"ün\n', 7, None]}, lambda value: value in ["red", 'gr"ün\n', 7, None]),
+        ({"type": "boolean"}, lambda value: isinstance(value, bool)),
+        ({"type": "integer"}, lambda value: isinstance(value, int) and not isinstance(value, bool)),
+        ({"type": "number"}, lambda value: isinstance(value, int | float)),
+        ({"type": "null"}, lambda value: value is None),
+        ({"type": ["null", "boolean"]}, lambda value: value in (None, True, False)),
+        ({"type": "string", "minLength": 2, "maxLength": 4}, lambda value: 2 <= len(value) <= 4),
+        ({"type": "string", "format": "date"}, lambda value: len(value) == 10 and value[4] == "-"),
+        ({"type": "string", "format": "uuid"}, lambda value: len(value) == 36),
+        (
+            {"type": "array", "items": {"enum": [1, 2]}, "minItems": 1, "maxItems": 3},
+            lambda v: 1 <= len(v) <= 3,
+        ),
+        ({"type": "array", "items": {"enum": [1]}, "minItems": 2, "maxItems": 2}, lambda v: v == [1, 1]),
+        ({"type": "array", "maxItems": 0}, lambda value: value == []),
+        ({"prefixItems": [{"const": 1}, {"const": "b"}], "items": False}, lambda value: value == [1, "b"]),
+        ({"anyOf": [{"const": 1}, {"const": "x"}]}, lambda value: value in (1, "x")),
+        ({"type": "object", "properties": {}, "additionalProperties": False}, lambda value: value == {}),
+    ],
+)
+def test_what_is_said_follows_the_schema(engine: LlamaEngine, schema: dict[str, Any], follows: Any) -> None:
+    """Each keyword is enforced, and something can be said at all."""
+    said = answers(engine, schema)
+    assert said
+    assert all(follows(value) for value in said), said
+
+
+def test_objects(engine: LlamaEngine) -> None:
+    """Required properties are always there, optional ones now and then, others never; in order."""
+    properties = {"a": {"type": "boolean"}, "b": {"enum": [1, 2]}, "c": SMALL, "d/~": {"type": "null"}}
+    schema = {"type": "object", "properties": properties, "required": ["b"], "title": "noted"}
+    said = answers(engine, schema, 20)
+    assert said and all(
+        "b" in value and list(value) == [key for key in properties if key in value] for value in said
+    )
+    assert len({tuple(value) for value in said}) > 2
+
+
+@pytest.mark.parametrize("required", [[], ["a"], ["b"], ["a", "b"]])
+def test_every_choice_of_required_properties(engine: LlamaEngine, required: list[str]) -> None:
+    """Commas are right whatever is left out."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"const": 1}, "b": {"const": 2}, "c": {"const": 3}},
+        "required": required,
+    }
+    said = answers(engine, schema, 12)
+    assert len(said) == 12
+    assert all(set(required) <= set(value) for value in said)
+
+
+def test_references(engine: LlamaEngine) -> None:
+    """Definitions are used, and may contain themselves."""
+    tree = {
+        "type": "object",
+        "properties": {"leaf": {"type": "boolean"}, "next": {"$ref": "#/$defs/tree"}},
+        "required": ["leaf"],
+    }
+    said = answers(engine, {"$ref": "#/$defs/tree", "$defs": {"tree": tree}}, 12)
+    assert said and all(isinstance(value["leaf"], bool) for value in said)
+    assert answers(engine, {"type": "object", "properties": {"me": {"$ref": "#"}}}, 12)
+
+
+def test_any_object(engine: LlamaEngine) -> None:
+    """`json_object` is an object of any kind."""
+    ends = tuple((byte, 4.0) for byte in b'"}]')  # a token is a byte in this model; so that strings end
+    said = [say(engine, 900, grammar=ANY_OBJECT, seed=seed, logit_bias=ends) for seed in range(12)]
+    whole = [json.loads(text) for text, reason in said if reason == "stop"]
+    assert whole and all(isinstance(value, dict) for value in whole)
+    assert all(text.startswith("{") for text, _ in said)
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (7, "#"),
+        (False, "#"),
+        ({"type": "file"}, "#/type"),
+        ({"type": []}, "#/type"),
+        ({"not": {}}, "#/not"),
+        ({"if": {}, "then": {}}, "#/"),
+        ({"type": "integer", "minimum": 3}, "#/minimum"),
+        ({"type": "string", "pattern": "^a$"}, "#/pattern"),
+        ({"type": "string", "format": "email"}, "#/format"),
+        ({"type": "string", "maxLength": -1}, "#/maxLength"),
+        ({"type": "string", "minLength": 5, "maxLength": 2}, "#/maxLength"),
+        ({"type": "string", "maxLength": 10**9}, "#/maxLength"),
+        ({"type": "array", "uniqueItems": True}, "#/uniqueItems"),
+        ({"type": "object", "properties": {"a/b": {"not": {}}}}, "#/properties/a~1b/not"),
+        ({"type": "object", "properties": {}, "required": ["x"]}, "#/required"),
+        ({"type": "object", "patternProperties": {}}, "#/patternProperties"),
+        ({"anyOf": []}, "#/anyOf"),
+        ({"anyOf": [{"const": 1}], "type": "string", "minLength": 1}, "#/"),
+        ({"enum": []}, "#/enum"),
+        ({"$ref": "https://example.com/x"}, "#/$ref"),
+        ({"$ref": "#/$defs/absent"}, "#/$ref"),
+        ({"$ref": "#"}, "#/$ref"),
+        ({"prefixItems": [True]}, "#/prefixItems"),
+    ],
+)
+def test_what_a_grammar_cannot_say_is_refused(schema: object, place: str) -> None:
+    """With its place in the schema; nothing is ignored."""
+    if isinstance(schema, dict) and "prefixItems" in schema:
+        schema = {**schema, "items": {"type": "null"}}
+    with pytest.raises(InvalidRequest) as caught:
+        grammar_of(schema)
+    assert f"`{place}" in caught.value.message
+
+
+def test_hostile_schemas_end() -> None:
+    """Depth and size have bounds."""
+    deep: dict[str, Any] = {"const": 1}
+    for _ in range(DEEPEST + 1):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(InvalidRequest, match="deeper"):
+        grammar_of(deep)
+    wide = {"type": "object", "properties": {str(number): {"const": 1} for number in range(2000)}}
+    with pytest.raises(InvalidRequest, match="rules"):
+        grammar_of(wide)
