@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -24,6 +25,8 @@ from qwenctl.api.failures import http_status
 from qwenctl.api.host import ModelHost, ServedModel, keep_alive_seconds
 from qwenctl.api.openai_wire import (
     AnswerMessage,
+    AnswerToolCall,
+    CalledFunction,
     ChatCompletion,
     ChatCompletionCall,
     Choice,
@@ -38,6 +41,7 @@ from qwenctl.api.openai_wire import (
     finish_reason,
 )
 from qwenctl.errors import PromptTooLong, QwenctlError, ReferenceUnknown
+from qwenctl.runtime.answers import AnswerSplitter, Content, Part
 from qwenctl.runtime.events import Event, Finished, TextDelta
 
 # Clients compare these two with the API's own words.
@@ -61,7 +65,7 @@ def routes(host: ModelHost) -> list[BaseRoute]:
         keep_alive = keep_alive_seconds(call.keep_alive)
         request_ = call.request((await host.find(call.model)).sampling)
         events = host.generate(call.model, request_, keep_alive_seconds=keep_alive)
-        answer = _Answer(call.model)
+        answer = _Answer(call.model, call.may_call)
         if not call.stream:
             return json_response(await unless_disconnected(request, answer.whole(events)))
         chunks = answer.chunks(await started(request, events), call.wants_usage)
@@ -82,20 +86,23 @@ def refusal(error: QwenctlError) -> Response:
 class _Answer:
     """One answer under construction: the values that all of its parts share."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, may_call: bool) -> None:
         self._model = model
+        self._splitter = AnswerSplitter() if may_call else None
+        self._calls = 0
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
     async def whole(self, events: AsyncGenerator[Event]) -> ChatCompletion:
         """The answer in one piece, once it is finished."""
-        text: list[str] = []
+        deltas: list[Delta] = []
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, TextDelta):
-                    text.append(event.text)
+                    deltas += self._deltas(event.text)
                 elif isinstance(event, Finished):
-                    choice = Choice(AnswerMessage("".join(text)), finish_reason(event.reason))
+                    message = _whole([*deltas, *self._rest()])
+                    choice = Choice(message, finish_reason(event.reason, self._calls > 0))
                     return ChatCompletion(
                         id=self._id,
                         created=self._created,
@@ -112,14 +119,16 @@ class _Answer:
                 yield _sent(self._chunk(Delta(role="assistant", content="")))
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        yield _sent(self._chunk(Delta(content=event.text)))
+                        for delta in self._deltas(event.text):
+                            yield _sent(self._chunk(delta))
                     elif isinstance(event, Finished):
                         yield self._end(event, with_usage)
             except QwenctlError as error:
                 yield _sent(_error_body(error))
 
     def _end(self, event: Finished, with_usage: bool) -> bytes:
-        frames = [_sent(self._chunk(Delta(), finish_reason(event.reason)))]
+        frames = [_sent(self._chunk(delta)) for delta in self._rest()]
+        frames.append(_sent(self._chunk(Delta(), finish_reason(event.reason, self._calls > 0))))
         if with_usage:
             usage = UsageBlock.of(event.usage)
             frames.append(
@@ -127,9 +136,36 @@ class _Answer:
             )
         return b"".join([*frames, b"data: [DONE]\n\n"])
 
+    def _deltas(self, text: str) -> list[Delta]:
+        """What a piece of the engine's text adds to the message; nothing where it may belong to a call."""
+        parts = [Content(text)] if self._splitter is None else self._splitter.feed(text)
+        return [self._delta(part) for part in parts]
+
+    def _rest(self) -> list[Delta]:
+        """What was held back until the end."""
+        return [self._delta(part) for part in self._splitter.finish()] if self._splitter else []
+
+    def _delta(self, part: Part) -> Delta:
+        if isinstance(part, Content):
+            return Delta(content=part.text)
+        call = AnswerToolCall(
+            id=f"call_{secrets.token_hex(12)}",
+            function=CalledFunction(part.name, part.arguments),
+            index=self._calls,
+        )
+        self._calls += 1
+        return Delta(tool_calls=(call,))
+
     def _chunk(self, delta: Delta, reason: str | None = None) -> Chunk:
         choice = ChunkChoice(delta, reason)
         return Chunk(id=self._id, created=self._created, model=self._model, choices=(choice,))
+
+
+def _whole(deltas: list[Delta]) -> AnswerMessage:
+    """The message that the deltas make."""
+    text = "".join(delta.content or "" for delta in deltas)
+    calls = tuple(replace(call, index=msgspec.UNSET) for delta in deltas for call in delta.tool_calls or ())
+    return AnswerMessage(text or None, tool_calls=calls) if calls else AnswerMessage(text)
 
 
 def _sent(value: Chunk | ErrorBody) -> bytes:

@@ -140,6 +140,11 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
     enable_thinking: bool | None = None
 
     @property
+    def may_call(self) -> bool:
+        """Whether the answer may be calls of tools."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with a chunk that counts the tokens."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
@@ -260,11 +265,28 @@ class UsageBlock(msgspec.Struct, frozen=True):
         return cls(usage.prompt_tokens, usage.completion_tokens, total, details)
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    """The function of a call in an answer; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call in an answer. In a stream `index` counts the calls of the message."""
+
+    id: str
+    type: str = "function"
+    function: CalledFunction
+    index: int | msgspec.UnsetType = msgspec.UNSET
+
+
 class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a chunk adds to the message."""
 
     role: str | None = None
     content: str | None = None
+    tool_calls: tuple[AnswerToolCall, ...] | None = None
 
 
 class ChunkChoice(msgspec.Struct, frozen=True):
@@ -288,10 +310,11 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerMessage(msgspec.Struct, frozen=True):
-    """The whole answer."""
+    """The whole answer; no content where it is calls alone."""
 
-    content: str
+    content: str | None
     role: str = "assistant"
+    tool_calls: tuple[AnswerToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -346,6 +369,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorDetail
 
 
-def finish_reason(reason: FinishReason) -> str:
+def finish_reason(reason: FinishReason, called: bool = False) -> str:
     """The API's word; it has none for a request that was cancelled."""
-    return "length" if reason == "length" else "stop"
+    if reason == "length":
+        return "length"
+    return "tool_calls" if called else "stop"
