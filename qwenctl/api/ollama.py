@@ -3,8 +3,9 @@
 What Ollama would do to its own store (pull, create, delete, copy, push) is not offered: `qwenctl` does it.
 """
 
+import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,14 +19,15 @@ from qwenctl import __version__
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, started, unless_disconnected
 from qwenctl.api.failures import http_status
 from qwenctl.api.host import ModelHost, ServedModel, keep_alive_seconds
-from qwenctl.api.ollama_wire import ChatCall, ChatMessage, GenerateCall, ListedModel, ModelList, Timing
+from qwenctl.api.ollama_wire import ChatCall, GenerateCall, ListedModel, ModelList, Timing
 from qwenctl.errors import QwenctlError
+from qwenctl.runtime.answers import AnswerSplitter, Call, Content, Part
 from qwenctl.runtime.events import Event, Finished, TextDelta
 
 _LINES: Final = "application/x-ndjson"
 
-Said = Callable[[str], dict[str, Any]]
-"""The fields that carry some text: a message in a chat, `response` in a completion."""
+Said = Callable[[str, Sequence[Call]], dict[str, Any]]
+"""The fields that carry text and calls: a message in a chat, `response` in a completion."""
 
 
 def routes(host: ModelHost) -> list[BaseRoute]:
@@ -43,7 +45,8 @@ def routes(host: ModelHost) -> list[BaseRoute]:
         keep_alive = keep_alive_seconds(call.keep_alive)
         asked = call.request((await host.find(call.model)).sampling)
         events = host.generate(call.model, asked, keep_alive_seconds=keep_alive)
-        lines = _Answer(call.model, said)
+        may_call = isinstance(call, ChatCall) and bool(call.tools)
+        lines = _Answer(call.model, said, AnswerSplitter() if may_call else None)
         if not call.streams:
             return json_response(await unless_disconnected(request, lines.whole(events)))
         return EventStream(lines.lines(await started(request, events)), _LINES)
@@ -54,7 +57,7 @@ def routes(host: ModelHost) -> list[BaseRoute]:
 
     @answering(refusal)
     async def generate(request: Request) -> Response:
-        return await answer(request, await read_as(request, GenerateCall), lambda text: {"response": text})
+        return await answer(request, await read_as(request, GenerateCall), _response)
 
     return [
         Route("/api/version", version, methods=["GET"]),
@@ -72,19 +75,21 @@ def refusal(error: QwenctlError) -> Response:
 class _Answer:
     """One answer under construction."""
 
-    def __init__(self, model: str, said: Said) -> None:
-        self._model, self._said = model, said
+    def __init__(self, model: str, said: Said, splitter: AnswerSplitter | None) -> None:
+        self._model, self._said, self._splitter = model, said, splitter
         self._begun = time.monotonic()
 
     async def whole(self, events: AsyncGenerator[Event]) -> dict[str, Any]:
         """The answer in one piece, once it is finished."""
-        text: list[str] = []
+        parts: list[Part] = []
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, TextDelta):
-                    text.append(event.text)
+                    parts += self._parts(event.text)
                 elif isinstance(event, Finished):
-                    return self._last("".join(text), event)
+                    parts += self._rest()
+                    text = "".join(part.text for part in parts if isinstance(part, Content))
+                    return self._last(text, event, [part for part in parts if isinstance(part, Call)])
         raise AssertionError("an engine ends with Finished or an error")
 
     async def lines(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
@@ -93,23 +98,46 @@ class _Answer:
             try:
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        yield _line(self._head(event.text) | {"done": False})
+                        for part in self._parts(event.text):
+                            yield self._part(part)
                     elif isinstance(event, Finished):
-                        yield _line(self._last("", event))
+                        for part in self._rest():
+                            yield self._part(part)
+                        yield _line(self._last("", event, []))
             except QwenctlError as error:
                 yield _line(_error_body(error))
 
-    def _last(self, text: str, event: Finished) -> dict[str, Any]:
+    def _parts(self, text: str) -> list[Part]:
+        return [Content(text)] if self._splitter is None else self._splitter.feed(text)
+
+    def _rest(self) -> list[Part]:
+        return self._splitter.finish() if self._splitter else []
+
+    def _part(self, part: Part) -> bytes:
+        if isinstance(part, Content):
+            return _line(self._head(part.text) | {"done": False})
+        return _line(self._head("", [part]) | {"done": False})
+
+    def _last(self, text: str, event: Finished, calls: list[Call]) -> dict[str, Any]:
         timing = Timing.of(event.reason, event.usage, time.monotonic() - self._begun)
         figures: dict[str, Any] = msgspec.to_builtins(timing)
-        return self._head(text) | {"done": True} | figures
+        return self._head(text, calls) | {"done": True} | figures
 
-    def _head(self, text: str) -> dict[str, Any]:
-        return {"model": self._model, "created_at": _rfc3339(datetime.now(UTC))} | self._said(text)
+    def _head(self, text: str, calls: Sequence[Call] = ()) -> dict[str, Any]:
+        said = self._said(text, calls)
+        return {"model": self._model, "created_at": _rfc3339(datetime.now(UTC))} | said
 
 
-def _message(text: str) -> dict[str, Any]:
-    return {"message": msgspec.to_builtins(ChatMessage("assistant", text)) | {"content": text}}
+def _message(text: str, calls: Sequence[Call]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if calls:
+        functions = [{"name": call.name, "arguments": json.loads(call.arguments)} for call in calls]
+        message["tool_calls"] = [{"function": function} for function in functions]
+    return {"message": message}
+
+
+def _response(text: str, _: Sequence[Call]) -> dict[str, Any]:
+    return {"response": text}
 
 
 def _listed(model: ServedModel) -> ListedModel:

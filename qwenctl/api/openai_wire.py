@@ -16,6 +16,7 @@ import msgspec
 
 from qwenctl.api.host import KeepAlive
 from qwenctl.errors import InvalidRequest
+from qwenctl.runtime.answers import call_grammar
 from qwenctl.runtime.engine import ChatRequest, Message, TextPart, ToolCall
 from qwenctl.runtime.events import FinishReason, Usage
 from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
@@ -163,7 +164,7 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
         return ChatRequest(
             messages=tuple(message.message() for message in self.messages),
             tools=self.tools or (),
-            tool_choice=_tool_choice(self.tool_choice),
+            tool_choice="none" if self.tool_choice == "none" else "auto",  # a demand is the grammar's matter
             template_options=options,
             sampling=self._sampling(suggested),
             max_tokens=limit,
@@ -183,6 +184,11 @@ class ChatCompletionCall(msgspec.Struct, frozen=True, kw_only=True):
         return Sampling(**given, grammar=self._grammar())
 
     def _grammar(self) -> str:
+        choice = _tool_choice(self.tool_choice)
+        if choice not in ("auto", "none"):
+            if self.grammar or (self.response_format is not None and self.response_format.grammar()):
+                raise InvalidRequest("`tool_choice` and another form of the answer exclude each other")
+            return call_grammar(self.tools or (), None if choice == "required" else choice)
         asked = self.response_format.grammar() if self.response_format is not None else ""
         if asked and self.grammar:
             raise InvalidRequest("`response_format` and `grammar` exclude each other", hint="leave one out")
@@ -237,6 +243,7 @@ def _token(key: str) -> int:
 
 
 def _tool_choice(value: str | dict[str, Any] | None) -> str:
+    """`auto`, `none`, `required`, or the name of a function."""
     if isinstance(value, dict):
         function = value.get("function")
         return str(function.get("name")) if isinstance(function, dict) else str(value.get("type"))

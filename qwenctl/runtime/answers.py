@@ -6,8 +6,12 @@ Source: the chat template of Qwen2.5 and Qwen3, which write calls so (Hermes' fo
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from qwenctl.errors import InvalidRequest
+from qwenctl.runtime.schema import grammar_of
 
 OPENING: Final = "<tool_call>"
 CLOSING: Final = "</tool_call>"
@@ -85,6 +89,29 @@ class AnswerSplitter:
         text = self._held[:end].rstrip()
         self._held = self._held[len(text) :]
         return [Content(text)] if text else []
+
+
+def call_grammar(tools: Sequence[dict[str, Any]], name: str | None) -> str:
+    """The grammar of one call of any of `tools`, or of the one called `name`, its arguments by their schema.
+
+    Raises: InvalidRequest for a tool that is not there, or parameters that a grammar cannot say.
+    """
+    functions = [tool.get("function") for tool in tools]
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": function.get("name")},
+                "arguments": function.get("parameters") or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+        }
+        for function in functions
+        if isinstance(function, dict) and name in (None, function.get("name"))
+    ]
+    if not calls:
+        raise InvalidRequest("`tool_choice` asks for a tool that is not among `tools`")
+    return grammar_of({"anyOf": calls}, f"{OPENING}\n", CLOSING)
 
 
 def _parse(text: str, closed: str) -> Part:

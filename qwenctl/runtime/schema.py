@@ -65,14 +65,15 @@ _OF_TYPE: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-def grammar_of(schema: object) -> str:
-    """The grammar of all JSON texts that follow `schema`, a decoded JSON Schema.
+def grammar_of(schema: object, before: str = "", after: str = "") -> str:
+    """The grammar of all JSON texts that follow `schema`, a decoded JSON Schema, between two fixed texts.
 
     Raises: InvalidRequest, naming the place, for what is no schema, or cannot be said by a grammar.
     """
     writer = _Writer(schema)
     root = writer.rule(schema, "#", 0)
-    return writer.text(root)
+    fixed = [_literal(text) if text else "" for text in (before, after)]
+    return writer.text(f"{fixed[0]} {root} {fixed[1]}".strip())
 
 
 class _Writer:
@@ -301,7 +302,7 @@ def _find(schema: object, target: str, place: str) -> object:
 
 def _literal(text: str) -> str:
     """A text as a literal of the grammar."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 

@@ -106,6 +106,18 @@ def test_the_turns_of_a_conversation(client: Any, host: ScriptedHost) -> None:
     assert (sent[2].role, sent[2].name) == ("tool", "now")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls(client: Any, host: ScriptedHost, stream: bool) -> None:
+    """Calls are objects of the message, streamed or not; the text before stays text."""
+    host.deltas = tuple('Look.\n<tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call>')
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    answer = client.chat("tiny", HELLO, tools=tools, stream=stream)
+    messages = [line.message for line in answer] if stream else [answer.message]
+    calls = [call.function for message in messages for call in message.tool_calls or ()]
+    assert [(call.name, dict(call.arguments)) for call in calls] == [("now", {"zone": "UTC"})]
+    assert "".join(message.content for message in messages) == "Look."
+
+
 def test_keep_alive_and_thinking(client: Any, host: ScriptedHost) -> None:
     """How long the model stays, and whether it thinks, are the call's."""
     client.chat("tiny", HELLO, keep_alive="5m", think=False)

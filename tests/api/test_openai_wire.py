@@ -100,12 +100,13 @@ def test_template_options() -> None:
     ("choice", "told"),
     [
         ("none", "none"),
-        ({"type": "function", "function": {"name": "now"}}, "now"),
+        ("required", "auto"),
+        ({"type": "function", "function": {"name": "now"}}, "auto"),
         ({"type": "auto"}, "auto"),
     ],
 )
 def test_tool_choice_is_one_word(choice: object, told: str) -> None:
-    """A function that is named by an object becomes its name."""
+    """The template is told whether there are tools; a demand for a call becomes a grammar."""
     tools = [{"type": "function", "function": {"name": "now"}}]
     request = parse(call(tools=tools, tool_choice=choice)).request()
     assert (request.tool_choice, request.tools) == (told, tuple(tools))
@@ -140,6 +141,21 @@ def test_tool_choice_is_one_word(choice: object, told: str) -> None:
 def test_the_form_of_the_answer_becomes_a_grammar(fields: dict[str, Any], grammar: str) -> None:
     """A schema, any object, or llama.cpp's own language."""
     assert parse(call(**fields)).request().sampling.grammar == grammar
+
+
+def test_a_demand_for_a_call_becomes_a_grammar() -> None:
+    """Of any tool, or of the one that is named; of one that is not there it is an error."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("now", "later")]
+    grammar = parse(call(tools=tools, tool_choice="required")).request().sampling.grammar
+    assert "now" in grammar and "later" in grammar
+    named = {"type": "function", "function": {"name": "later"}}
+    grammar = parse(call(tools=tools, tool_choice=named)).request().sampling.grammar
+    assert "now" not in grammar and "later" in grammar
+    for choice in ("absent", "required"):
+        with pytest.raises(InvalidRequest, match="tool_choice"):
+            parse(call(tools=tools if choice == "absent" else [], tool_choice=choice)).request()
+    with pytest.raises(InvalidRequest, match="exclude"):
+        parse(call(tools=tools, tool_choice="required", grammar="root ::= [a]")).request()
 
 
 def test_a_schema_that_cannot_be_enforced_is_refused() -> None:

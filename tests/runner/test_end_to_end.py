@@ -97,6 +97,24 @@ def test_a_schema_holds_at_every_door(running: Running) -> None:
     assert {key: type(value) for key, value in json.loads(texts[0]).items()} == {"n": int, "ok": bool}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_call_can_be_demanded(running: Running, seed: int) -> None:
+    """Even a model that talks at random calls the tool that is demanded, with arguments by its schema."""
+    _, url = running
+    parameters = {"type": "object", "properties": {"days": {"type": "integer"}}, "required": ["days"]}
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": parameters}} for name in ("wait", "go")
+    ]
+    body: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "seed": seed}
+    for choice, names in (("required", {"wait", "go"}), ({"function": {"name": "go"}}, {"go"})):
+        asked = body | {"tools": tools, "tool_choice": choice}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=30).json()["choices"][0]
+        (call,) = answer["message"]["tool_calls"]
+        assert call["function"]["name"] in names
+        assert isinstance(json.loads(call["function"]["arguments"])["days"], int)
+        assert answer["finish_reason"] == "tool_calls"
+
+
 def test_a_broken_grammar_is_the_callers_fault(running: Running) -> None:
     """The request is refused with 400 and llama.cpp's reason; the next one is answered."""
     _, url = running
