@@ -45,6 +45,7 @@ class AnswerSplitter:
     def __init__(self) -> None:
         self._held = ""  # outside of a call: what may be its beginning
         self._call: str | None = None  # inside of one: its text so far
+        self._gap = ""  # the white space before it, which is text when it is none
         self._called = False
 
     def feed(self, text: str) -> list[Part]:
@@ -57,7 +58,7 @@ class AnswerSplitter:
                 if not closed:
                     self._call, self._held = inside, ""
                     return parts
-                parts.append(_parse(inside, closed))
+                parts.append(_parse(inside, closed, self._gap))
                 self._called = isinstance(parts[-1], Call)
                 self._call, self._held = None, after
             before, opened, after = self._outside().partition(OPENING)
@@ -65,13 +66,14 @@ class AnswerSplitter:
                 return parts + self._certain()
             if before.rstrip():
                 parts.append(Content(before.rstrip()))
+            self._gap = before[len(before.rstrip()) :]
             self._call, self._held = "", after
 
     def finish(self) -> list[Part]:
         """The rest, when the answer has ended; a call may lack its end."""
         call, self._call = self._call, None
         if call is not None:
-            return [_parse(call, "")]
+            return [_parse(call, "", self._gap)]
         rest, self._held = self._outside(), ""
         return [Content(rest)] if rest else []
 
@@ -114,13 +116,19 @@ def call_grammar(tools: Sequence[dict[str, Any]], name: str | None) -> str:
     return grammar_of({"anyOf": calls}, f"{OPENING}\n", CLOSING)
 
 
-def _parse(text: str, closed: str) -> Part:
-    """The call in the text between the tags, or that text with them."""
+def _parse(text: str, closed: str, gap: str) -> Part:
+    """The call in the text between the tags, or that text with them and the white space before."""
     try:
-        call = json.loads(text)
+        call = json.loads(text, parse_constant=_no_number)
         name, arguments = call["name"], call.get("arguments", {})
+        if isinstance(name, str) and isinstance(arguments, dict):
+            written = json.dumps(arguments, ensure_ascii=False)
+            (name + written).encode()  # half of a character can be written in JSON, but not sent
+            return Call(name, written)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Content(OPENING + text + closed)
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        return Content(OPENING + text + closed)
-    return Call(name, json.dumps(arguments, ensure_ascii=False))
+        pass
+    return Content(gap + OPENING + text + closed)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -39,6 +39,13 @@ def split(*pieces: str) -> list[Part]:
             [Content('<tool_call>{"name": "n", "arguments": "x"}')],
         ),
         ("<tool_call>[]</tool_call>", [Content("<tool_call>[]</tool_call>")]),
+        ("hi \n<tool_call>x</tool_call>", [Content("hi \n<tool_call>x</tool_call>")]),
+        ("hi <tool_call>\nx", [Content("hi <tool_call>\nx")]),
+        (
+            '<tool_call>{"name": "n", "arguments": {"x": NaN}}',
+            [Content('<tool_call>{"name": "n", "arguments": {"x": NaN}}')],
+        ),
+        (r'<tool_call>{"name": "\ud800"}', [Content(r'<tool_call>{"name": "\ud800"}')]),
         ("a <tool_cal", [Content("a <tool_cal")]),
         ("a < b <t <tool_> ", [Content("a < b <t <tool_> ")]),
         ("</tool_call>", [Content("</tool_call>")]),
