@@ -73,7 +73,7 @@ class Follower:
                 self._claimed += count
             else:
                 self._free.append(buffer)
-            self._ready = ready
+            self._ready = max(self._ready, ready)  # several write: who is told first may have looked last
             self._changed.notify_all()
 
     def begin(self, ready: int) -> None:
