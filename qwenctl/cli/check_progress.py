@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Self
 
 import msgspec
 
 from qwenctl.cli.output import Printer, complain
-from qwenctl.cli.progress import CALM_SECONDS
+from qwenctl.cli.progress import CALM_SECONDS, EVENT_SECONDS, Lines, make_bars
 from qwenctl.flows.verify import (
     BlobChecked,
     CheckEvent,
@@ -20,11 +20,6 @@ from qwenctl.flows.verify import (
     CheckStarted,
 )
 from qwenctl.units import render_bytes, render_rate
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-_EVENT_SECONDS: Final = 0.5  # between two JSON lines of progress
 
 
 class CheckedLine(msgspec.Struct, frozen=True):
@@ -44,21 +39,13 @@ class CheckingLine(msgspec.Struct, frozen=True):
     size: int
 
 
-class CalmCheck:
+class CalmCheck(Lines):
     """A line on stderr every ten seconds with what is read, nothing for what is quick."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun = self._shown = clock()
         self._size_bytes = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def __call__(self, event: CheckEvent) -> None:
         """Take an event; perhaps print a line."""
@@ -74,7 +61,7 @@ class CalmCheck:
                 return
 
 
-class JsonCheck:
+class JsonCheck(Lines):
     """JSON lines on stdout: one for each blob, and at most two a second on the way."""
 
     def __init__(self, printer: Printer, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,21 +70,13 @@ class JsonCheck:
         self._size_bytes = 0
         self._told = clock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
     def __call__(self, event: CheckEvent) -> None:
         """Take an event; perhaps print a line."""
         match event:
             case CheckStarted(blobs, size_bytes) if blobs:
                 self._size_bytes = size_bytes
                 self._printer.event(CheckingLine("started", 0, size_bytes))
-            case CheckProgress(position) if (now := self._clock()) - self._told >= _EVENT_SECONDS:
+            case CheckProgress(position) if (now := self._clock()) - self._told >= EVENT_SECONDS:
                 self._told = now
                 self._printer.event(CheckingLine("progress", position, self._size_bytes))
             case BlobChecked(digest, size_bytes, state):
@@ -110,7 +89,9 @@ class BarCheck:
     """One bar on the terminal, with rate and time left. Gone when everything is read."""
 
     def __enter__(self) -> Self:
-        self._progress = _make_bar()
+        from rich.progress import DownloadColumn
+
+        self._progress = make_bars(DownloadColumn(binary_units=True))
         self._task = self._progress.add_task("checking", total=None)
         self._progress.start()
         return self
@@ -138,25 +119,3 @@ def watch_check(printer: Printer) -> AbstractContextManager[CheckObserver]:
     if printer.as_json:
         return JsonCheck(printer)
     return BarCheck() if sys.stderr.isatty() else CalmCheck()
-
-
-def _make_bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        console=Console(stderr=True),
-        transient=True,
-    )

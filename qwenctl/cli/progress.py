@@ -20,11 +20,12 @@ from qwenctl.oci.digest import Digest
 from qwenctl.units import render_bytes, render_rate
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 CALM_SECONDS: Final = 10.0
 """Between two lines of progress in a log."""
-_EVENT_SECONDS: Final = 0.5  # between two JSON lines about one blob
+EVENT_SECONDS: Final = 0.5
+"""Between two JSON lines about one thing."""
 
 Observe = Callable[[CopyEvent], None]
 
@@ -39,15 +40,8 @@ class ProgressLine(msgspec.Struct, frozen=True, omit_defaults=True):
     resumed_at: int = 0
 
 
-class CalmProgress:
-    """A line on stderr every ten seconds with what is done, nothing for what is quick."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._sizes: dict[Digest, int] = {}
-        self._positions: dict[Digest, int] = {}
-        self._offsets: dict[Digest, int] = {}
-        self._begun = self._shown = clock()
+class Lines:
+    """A display that needs no preparation, and nothing put away."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +50,17 @@ class CalmProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+class CalmProgress(Lines):
+    """A line on stderr every ten seconds with what is done, nothing for what is quick."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sizes: dict[Digest, int] = {}
+        self._positions: dict[Digest, int] = {}
+        self._offsets: dict[Digest, int] = {}
+        self._begun = self._shown = clock()
 
     def __call__(self, event: CopyEvent) -> None:
         """Take an event; perhaps print a line."""
@@ -89,21 +94,13 @@ class CalmProgress:
         return f"{render_bytes(done)} of {render_bytes(total)} ({render_rate(rate)})"
 
 
-class JsonProgress:
+class JsonProgress(Lines):
     """JSON lines on stdout: start, progress at most twice a second a blob, end."""
 
     def __init__(self, printer: Printer, clock: Callable[[], float] = time.monotonic) -> None:
         self._printer = printer
         self._clock = clock
         self._told: dict[Digest, float] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def __call__(self, event: CopyEvent) -> None:
         """Take an event; perhaps print a line."""
@@ -121,7 +118,7 @@ class JsonProgress:
 
     def _tell_now_and_then(self, event: str, descriptor: Descriptor, position: int) -> None:
         now = self._clock()
-        if now - self._told.get(descriptor.digest, 0.0) >= _EVENT_SECONDS:
+        if now - self._told.get(descriptor.digest, 0.0) >= EVENT_SECONDS:
             self._told[descriptor.digest] = now
             self._tell(event, descriptor, position)
 
@@ -181,13 +178,20 @@ def _label(descriptor: Descriptor) -> str:
 
 
 def _make_bars() -> "Progress":
+    from rich.progress import TextColumn
+
+    return make_bars(TextColumn("{task.percentage:>3.0f}%"))
+
+
+def make_bars(measure: "ProgressColumn") -> "Progress":
+    """Bars on stderr that are gone when all is done: name, bar, `measure`, rate, time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.percentage:>3.0f}%"),
+        measure,
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=Console(stderr=True),

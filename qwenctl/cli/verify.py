@@ -66,8 +66,8 @@ def _verify(
     from qwenctl.cli.check_progress import watch_check
     from qwenctl.cli.wiring import open_source
     from qwenctl.flows.find import find
+    from qwenctl.flows.models import same_models
     from qwenctl.flows.repair import Repairer
-    from qwenctl.flows.tree import same_models
     from qwenctl.flows.verify import verify, verify_all
 
     with ExitStack() as stack:

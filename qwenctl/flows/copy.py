@@ -6,23 +6,20 @@
 Whatever stops it, at any point, leaves the target without a tag to something that is not whole.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Event, Lock, Semaphore, Thread
-from types import TracebackType
-from typing import Final, Protocol, Self, runtime_checkable
+from threading import Event, Lock, Semaphore
+from typing import Final, Protocol, runtime_checkable
 
 from qwenctl.errors import IntegrityError, Interrupted
+from qwenctl.flows.side_by_side import side_by_side
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.manifest import Document, Index
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Doubtable, Reader, Source, Target, blamed, content_of, read_document
+from qwenctl.oci.target import Closing, Doubtable, Reader, Source, Target, blamed, content_of, read_document
 
 JOBS: Final = 4
 """Blobs that move at the same time; more gained nothing on loopback, and annoys registries."""
-_LAST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def copy(
     with target.protect([*(item for item, _ in tree), *blobs]):
         if isinstance(target, Bounded):
             target.ensure_room(blobs)
-        _move_all(source, target, blobs, tally, jobs)
+        _move_all(source, target, blobs, tally.tell, jobs)
         for descriptor, node in reversed(tree):  # children before their parents
             target.push(descriptor, content_of(node.raw))
         if not named.pinned:
@@ -167,7 +164,7 @@ class _Tally:
             self._observe(event)
 
 
-class _Watched:
+class _Watched(Closing):
     """A reader that tells what it brings, and ends when the copy is over."""
 
     def __init__(self, reader: Reader, brought: Callable[[int], None], stop: Event) -> None:
@@ -184,20 +181,15 @@ class _Watched:
     def close(self) -> None:
         self._reader.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _Feed:
     """The content of one blob as its target asks for it, from one connection or several: `Divisible`."""
 
-    def __init__(self, source: Source, descriptor: Descriptor, walk: "_Walk") -> None:
-        self._source, self._descriptor, self._walk = source, descriptor, walk
+    def __init__(
+        self, source: Source, descriptor: Descriptor, tell: Observer, stop: Event, spare: Semaphore
+    ) -> None:
+        self._source, self._descriptor = source, descriptor
+        self._tell, self._stop, self._spare = tell, stop, spare
         self._lock = Lock()
         self._kept_bytes = 0
         self._here_bytes: int | None = None
@@ -210,18 +202,18 @@ class _Feed:
         return self._open(offset, length)
 
     def borrow(self) -> bool:
-        return self._walk.connections.acquire(blocking=False)
+        return self._spare.acquire(blocking=False)
 
     def give_back(self) -> None:
-        self._walk.connections.release()
+        self._spare.release()
 
     def begin(self, kept_bytes: int) -> None:
         self._kept_bytes, self._here_bytes = kept_bytes, None
 
     def wait(self, here_bytes: int) -> None:
-        if self._walk.stop.is_set():
+        if self._stop.is_set():
             raise Interrupted("the copy was stopped")
-        self._walk.tally.tell(BlobShared(self._descriptor, here_bytes))
+        self._tell(BlobShared(self._descriptor, here_bytes))
 
     @property
     def asked_for(self) -> bool:
@@ -232,88 +224,57 @@ class _Feed:
         with self._lock:
             if self._here_bytes is None:
                 self._here_bytes = self._kept_bytes
-                self._walk.tally.tell(BlobStarted(self._descriptor, self._kept_bytes))
+                self._tell(BlobStarted(self._descriptor, self._kept_bytes))
         reader = self._source.fetch(self._descriptor, offset, length)
-        return _Watched(reader, self._brought, self._walk.stop)
+        return _Watched(reader, self._brought, self._stop)
 
     def _brought(self, count: int) -> None:
         with self._lock:
             assert self._here_bytes is not None
             self.moved_bytes += count
             self._here_bytes = min(self._here_bytes + count, self._descriptor.size)
-            self._walk.tally.tell(BlobProgress(self._descriptor, self._here_bytes))
+            self._tell(BlobProgress(self._descriptor, self._here_bytes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """What the threads of one copy share; `connections` are those that are free, over all blobs."""
-
-    source: Source
-    target: Target
-    tally: _Tally
-    connections: Semaphore
-    stop: Event
-
-
-def _move(walk: _Walk, descriptor: Descriptor) -> None:
-    """One blob; the target asks for it only when it is not there."""
-    feed = _Feed(walk.source, descriptor, walk)
-    with blamed(walk.source):
-        try:
-            walk.target.push(descriptor, feed)
-        except IntegrityError as error:
-            if not (isinstance(walk.source, Doubtable) and walk.source.distrust(descriptor, error)):
-                raise
-            walk.target.push(descriptor, feed)
-    if feed.asked_for:
-        walk.tally.tell(BlobFinished(descriptor, feed.moved_bytes))
-    else:  # it was there, or another process brought it while we waited
-        walk.tally.tell(BlobSkipped(descriptor))
-
-
-def _move_all(source: Source, target: Target, blobs: list[Descriptor], tally: _Tally, jobs: int) -> None:
-    """All blobs over a bounded pool; the first error stops the rest and is raised.
-
-    The threads are daemons: a Ctrl-C must not wait for a registry that does not answer.
-    """
-    waiting: SimpleQueue[Descriptor] = SimpleQueue()
-    failures: SimpleQueue[BaseException | None] = SimpleQueue()
-    for blob in sorted(blobs, key=lambda item: item.size, reverse=True):  # the longest first
-        waiting.put(blob)
-    walk = _Walk(source, target, tally, Semaphore(jobs), Event())
-    threads = [
-        Thread(target=_work, args=(walk, waiting, failures), daemon=True)
-        for _ in range(min(jobs, len(blobs)))
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in threads:
-            if failure := failures.get():
-                raise failure
-    finally:
-        walk.stop.set()
-        _let_end(threads)
-
-
-def _let_end(threads: list[Thread]) -> None:
-    """Give the others the moment that they need to keep what came, and no more."""
-    end = time.monotonic() + _LAST_SECONDS
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-
-
-def _work(
-    walk: _Walk, waiting: "SimpleQueue[Descriptor]", failures: "SimpleQueue[BaseException | None]"
+def move(
+    source: Source,
+    target: Target,
+    descriptor: Descriptor,
+    tell: Observer,
+    stop: Event,
+    spare: Semaphore,
 ) -> None:
-    try:
-        with walk.connections:
-            while not walk.stop.is_set():
-                _move(walk, waiting.get_nowait())
-    except Empty:
-        failures.put(None)
-    except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-        walk.stop.set()
-        failures.put(error)
-    else:
-        failures.put(None)
+    """Bring one blob; `target` asks for it only when it is not there.
+
+    `tell` gets its events, in turn. `stop` ends it with Interrupted. `spare` counts the further connections
+    that may be open. Raises: whatever the ends raise.
+    """
+    feed = _Feed(source, descriptor, tell, stop, spare)
+    with blamed(source):
+        try:
+            target.push(descriptor, feed)
+        except IntegrityError as error:
+            if not (isinstance(source, Doubtable) and source.distrust(descriptor, error)):
+                raise
+            target.push(descriptor, feed)
+    if feed.asked_for:
+        tell(BlobFinished(descriptor, feed.moved_bytes))
+    else:  # it was there, or another process brought it while we waited
+        tell(BlobSkipped(descriptor))
+
+
+def _move_all(source: Source, target: Target, blobs: list[Descriptor], tell: Observer, jobs: int) -> None:
+    """All blobs, the longest first, over so many connections in all: who has no blob left gives one away."""
+    spare, unstarted, lock = Semaphore(max(0, jobs - len(blobs))), len(blobs), Lock()
+
+    def work(descriptor: Descriptor, stop: Event) -> None:
+        nonlocal unstarted
+        with lock:
+            unstarted -= 1
+        try:
+            move(source, target, descriptor, tell, stop, spare)
+        finally:
+            if not unstarted:
+                spare.release()
+
+    side_by_side(work, sorted(blobs, key=lambda item: item.size, reverse=True), jobs)

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from threading import Event, Lock
+from threading import Event, Lock, Semaphore
 from types import TracebackType
 from typing import Final, Self
 
 from qwenctl.errors import (
     AccessDenied,
     IntegrityError,
-    Interrupted,
     NotFound,
     QwenctlError,
     RateLimited,
@@ -18,13 +17,13 @@ from qwenctl.errors import (
     Unauthorized,
     Unreachable,
 )
-from qwenctl.flows.copy import BlobFinished, BlobProgress, BlobStarted, CopyEvent, Observer, ignore
+from qwenctl.flows.copy import JOBS, CopyEvent, Observer, ignore, move
+from qwenctl.flows.models import Model
 from qwenctl.flows.side_by_side import side_by_side
-from qwenctl.flows.tree import Model
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Reader, Source, content_of, read_verified
+from qwenctl.oci.target import Source, content_of, read_verified
 from qwenctl.store.store import Store
 
 OpenSource = Callable[[Reference], AbstractContextManager[Source]]
@@ -33,8 +32,6 @@ OpenSource = Callable[[Reference], AbstractContextManager[Source]]
 Wanted = tuple[Descriptor, Sequence[Model]]
 """A blob, and the models that need it."""
 
-_JOBS: Final = 4
-"""Blobs that are fetched at the same time, as in a pull."""
 _REFUSED: Final = (NotFound, RemoteError, IntegrityError, AccessDenied)
 _LASTING: Final = (Unreachable, Unauthorized, RateLimited)
 """Failures that the next blob of the same repository would meet again, after the same wait."""
@@ -55,6 +52,7 @@ class Repairer:
         self._sources: dict[Home, Source] = {}
         self._closed: dict[Home, QwenctlError] = {}
         self._manifests: dict[Digest, bytes] = {}
+        self._spare = Semaphore(0)  # a connection a blob: what is damaged is rarely all
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +84,7 @@ class Repairer:
         manifests = {item[0].digest: item for item in wanted if item[0].is_manifest}
         blobs = sorted((item for item in wanted if not item[0].is_manifest), key=lambda item: -item[0].size)
         with self._store.protect([descriptor for descriptor, _ in wanted]):
-            side_by_side(fetch, blobs, _JOBS)
+            side_by_side(fetch, blobs, JOBS)
             for digest, (descriptor, models) in manifests.items():
                 kept = digest in self._manifests
                 outcomes[digest] = None if kept else self._try_all(models, partial(self._keep, descriptor))
@@ -115,19 +113,7 @@ class Repairer:
         self._manifests[descriptor.digest] = read_verified(source, descriptor)
 
     def _bring(self, descriptor: Descriptor, stop: Event, source: Source) -> None:
-        """One blob, with its progress told."""
-        begun: list[int] = []
-
-        def reopen(offset: int) -> Reader:
-            reader = source.fetch(descriptor, offset)
-            if not begun:
-                self._tell(BlobStarted(descriptor, offset))
-                begun.append(offset)
-            return _Watched(reader, offset, stop, lambda at: self._tell(BlobProgress(descriptor, at)))
-
-        self._store.push(descriptor, reopen)
-        if begun:
-            self._tell(BlobFinished(descriptor, descriptor.size - begun[0]))
+        move(source, self._store, descriptor, self._tell, stop, self._spare)
 
     def _try_all(self, models: Sequence[Model], act: Callable[[Source], None]) -> str | None:
         """Do it with the source of one model after the other until it succeeds; why it did not, else None."""
@@ -157,38 +143,6 @@ class Repairer:
     def _tell(self, event: CopyEvent) -> None:
         with self._lock:
             self._observe(event)
-
-
-class _Watched:
-    """A reader that tells its position, and ends when the repair is over."""
-
-    def __init__(self, reader: Reader, offset: int, stop: Event, tell: Callable[[int], None]) -> None:
-        self._reader = reader
-        self._position = offset
-        self._stop = stop
-        self._tell = tell
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """See `Reader`."""
-        if self._stop.is_set():
-            raise Interrupted("the repair was stopped")
-        count = self._reader.readinto(buffer)
-        self._position += count
-        if count:
-            self._tell(self._position)
-        return count
-
-    def close(self) -> None:
-        """See `Reader`."""
-        self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _home(reference: Reference) -> Home:

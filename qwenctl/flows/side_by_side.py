@@ -1,9 +1,12 @@
 """A bounded number of threads over many items; the first error stops the rest."""
 
+import time
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Final, TypeVar
+
+_LAST_SECONDS: Final = 0.5
 
 Item = TypeVar("Item")
 Work = Callable[[Item, Event], None]
@@ -44,3 +47,11 @@ def side_by_side(work: Work[Item], items: Iterable[Item], jobs: int) -> None:
                 raise failure
     finally:
         stop.set()
+        _let_end(threads)
+
+
+def _let_end(threads: Iterable[Thread]) -> None:
+    """Give the others the moment that they need to keep what they have, and no more."""
+    end = time.monotonic() + _LAST_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))

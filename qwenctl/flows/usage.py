@@ -10,15 +10,15 @@ from typing import Final
 import msgspec
 
 from qwenctl.errors import InvalidDigest
+from qwenctl.flows.models import models_of
 from qwenctl.flows.prune import BLOB, Ages, plan
-from qwenctl.flows.tree import Tree, models_of
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.store.disk import free_bytes
 from qwenctl.store.footprint import Footprint, total_disk_bytes, walk
 from qwenctl.store.gc import Loose, leases_now, loose_files
 from qwenctl.store.leftovers import Kind, Leftover, is_busy, list_leftovers
-from qwenctl.store.reach import reach
+from qwenctl.store.reach import Tree, reach
 from qwenctl.store.store import Store
 
 _NEEDED: Final = "needed"

@@ -16,13 +16,14 @@ from typing import Final
 import msgspec
 
 from qwenctl.errors import Interrupted, Malformed
+from qwenctl.flows.models import Model, models_of
 from qwenctl.flows.repair import Repairer
 from qwenctl.flows.side_by_side import side_by_side
-from qwenctl.flows.tree import Model, Tree, models_of
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest
 from qwenctl.store.check import Finding, State, examine, list_blobs, readable_entries
 from qwenctl.store.footprint import measure
+from qwenctl.store.reach import Tree
 from qwenctl.store.store import Store
 
 JOBS: Final = max(2, min(8, os.cpu_count() or 1))

@@ -65,22 +65,31 @@ class Verifier:
         """Take the next bytes. Raises: SizeMismatch as soon as they are more than `size`."""
         self.count += len(piece)
         if self.count > self.size:
-            raise SizeMismatch(f"`{self.digest}` has more than the {self.size} bytes it should have")
+            raise too_long(self.digest, self.size)
         self._hash.update(piece)
 
     def finish(self) -> None:
         """Raises: SizeMismatch when bytes are missing, DigestMismatch when they are other bytes."""
         if self.count != self.size:
-            raise SizeMismatch(
-                f"`{self.digest}` ended after {self.count} of {self.size} bytes",
-                hint="the content was cut short; try again",
-            )
+            raise too_short(self.digest, self.count, self.size)
         actual = self._hash.hexdigest()
         if actual != self.digest.hex:
             raise DigestMismatch(
                 f"content is damaged: expected `{self.digest}`, got `{self.digest.algorithm}:{actual}`",
                 hint="nothing was stored under this name; try again",
             )
+
+
+def too_short(digest: Digest, count: int, size: int) -> SizeMismatch:
+    """The error for content that ended after `count` of its `size` bytes."""
+    return SizeMismatch(
+        f"`{digest}` ended after {count} of {size} bytes", hint="the content was cut short; try again"
+    )
+
+
+def too_long(digest: Digest, size: int) -> SizeMismatch:
+    """The error for content that goes on after its `size` bytes."""
+    return SizeMismatch(f"`{digest}` has more than the {size} bytes it should have")
 
 
 def verify(content: bytes, digest: Digest, size: int) -> bytes:

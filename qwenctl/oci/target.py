@@ -43,6 +43,22 @@ class Reader(Protocol):
     ) -> bool | None: ...
 
 
+class Closing:
+    """What a `Reader` needs beside `readinto` and `close` to be one: the end of a block closes it."""
+
+    def close(self) -> None:
+        """See `Reader`."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 Content = Callable[[int], Reader]
 """Reopenable content: called with an offset in bytes, it gives a reader of the rest from there."""
 
@@ -202,7 +218,7 @@ def piece_of(reader: Reader, length: int | None) -> Reader:
     return reader if length is None else _Piece(reader, length)
 
 
-class _Piece:
+class _Piece(Closing):
     """The front of a reader."""
 
     def __init__(self, reader: Reader, length: int) -> None:
@@ -218,14 +234,6 @@ class _Piece:
     def close(self) -> None:
         """See `Reader`."""
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class MemoryTarget:

@@ -32,7 +32,8 @@ from qwenctl.remote.auth import HUB_API, Answer, TokenCache, token_flow
 from qwenctl.remote.challenge import Challenge, best_challenge
 from qwenctl.remote.credentials import Credential
 from qwenctl.remote.retry import RETRIED_STATUSES, RetryPolicy
-from qwenctl.remote.transport import Headers, Request, Response, Transport, is_loopback, origin
+from qwenctl.remote.routes import is_loopback
+from qwenctl.remote.transport import Headers, Request, Response, Transport, origin
 from qwenctl.units import render_duration
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

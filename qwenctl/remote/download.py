@@ -6,8 +6,7 @@ those expire. What arrives is not verified here.
 
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from qwenctl.errors import (
     BlobUnknown,
@@ -21,7 +20,7 @@ from qwenctl.errors import (
 )
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.protocol import parse_content_range
-from qwenctl.oci.target import PIECE
+from qwenctl.oci.target import PIECE, Closing
 from qwenctl.remote.client import Client, failure
 from qwenctl.remote.transport import Request, Response, origin
 
@@ -31,7 +30,7 @@ PROGRESS_BYTES: Final = 64 << 10
 Ask = Callable[[Request], Response]
 
 
-class Download:
+class Download(Closing):
     """The content of `descriptor` from a byte on, or a piece of it; the caller closes it.
 
     A connection that breaks, stalls, crawls or ends early is replaced after the policy's delays, as long as
@@ -83,14 +82,6 @@ class Download:
         self._closed = True
         if self._response is not None:
             self._response.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _within(self, buffer: memoryview) -> memoryview:
         """The part of `buffer` that the piece may still fill: a server may send more than was asked for."""

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from threading import Lock
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from qwenctl.errors import (
@@ -30,7 +29,7 @@ from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Digest, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
 from qwenctl.oci.reference import Reference
-from qwenctl.oci.target import Reader, Source, content_of, piece_of, read_bytes
+from qwenctl.oci.target import Closing, Reader, Source, content_of, piece_of, read_bytes
 from qwenctl.remote.client import Client
 from qwenctl.remote.credentials import Credentials
 from qwenctl.remote.repository import Repository, open_repository
@@ -163,7 +162,7 @@ class Mirrored:
         self._outages.add(mirror, error)
 
 
-class _Relay:
+class _Relay(Closing):
     """A blob from the first end that has it; from the position reached on from the next, where one gives up.
 
     Raises what the registry raises. Another thread may close it.
@@ -206,14 +205,6 @@ class _Relay:
         """See `Reader`."""
         self._closed = True
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _next(self) -> tuple[str | None, Reader]:
         """The next end's reader from here on."""

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from threading import Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from qwenctl import __version__
 from qwenctl.errors import ConnectionBroken, InvalidSettings, RemoteError, Unreachable
-from qwenctl.oci.target import PIECE, Reader
+from qwenctl.oci.target import PIECE, Closing, Reader
 from qwenctl.remote.body import FLUSH_SECONDS, LEAST_BYTES, DirectBody, take_over
 from qwenctl.remote.routes import Networks, Route, environment_proxies
-from qwenctl.remote.routes import is_loopback as is_loopback
 from qwenctl.remote.trust import tls_failure, trusted
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class Request:
     repeatable: bool = False
 
 
-class Response:
+class Response(Closing):
     """What came back. The caller closes it; closing in the middle drops the connection."""
 
     def __init__(self, url: str, status: int, headers: Headers, response: "httpx.Response") -> None:
@@ -127,14 +125,6 @@ class Response:
         if self._direct is not None:
             self._direct.close()
         self._response.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_speed(self) -> None:
         now = self.now()

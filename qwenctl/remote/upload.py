@@ -8,14 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Queue
 from threading import Thread
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from qwenctl.errors import ConnectionBroken, QwenctlError, RegistryFailure, RemoteError, SizeMismatch
+from qwenctl.errors import ConnectionBroken, QwenctlError, RegistryFailure, RemoteError
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import Verifier
+from qwenctl.oci.digest import Verifier, too_long
 from qwenctl.oci.protocol import CHUNK_MIN_LENGTH, parse_chunk_range
-from qwenctl.oci.target import Content, Reader, read_bytes
+from qwenctl.oci.target import Closing, Content, Reader, read_bytes
 from qwenctl.remote.client import Client, failure
 from qwenctl.remote.transport import Request, Response, origin
 
@@ -85,7 +84,7 @@ def _verified(content: Content, descriptor: Descriptor) -> Content:
     return reopen
 
 
-class _VerifiedReader:
+class _VerifiedReader(Closing):
     """Hashes what it gives in a second thread, and holds back the last piece until that has agreed."""
 
     def __init__(self, reader: Reader, verifier: Verifier) -> None:
@@ -100,7 +99,7 @@ class _VerifiedReader:
         count = self._reader.readinto(buffer)
         self._left -= count
         if count and not self._hashing.is_alive():  # what was proved goes on
-            raise self._error or SizeMismatch(f"`{self._verifier.digest}` is longer than it should be")
+            raise self._error or too_long(self._verifier.digest, self._verifier.size)
         if count:
             self._pieces.put(bytes(buffer[:count]))
         if (self._left <= 0 or not count) and self._hashing.is_alive():
@@ -127,14 +126,6 @@ class _VerifiedReader:
                 self._verifier.finish()
         except QwenctlError as error:
             self._error = error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _send(

@@ -176,6 +176,14 @@ def try_lock(handle: int) -> bool:
     return True
 
 
+def is_at(path: Path, file: FileIO) -> bool:
+    """Whether `path` still names the very file that was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
 def path_of(file: FileIO) -> Path:
     """The path that `file` was opened by."""
     return Path(os.fsdecode(file.name))

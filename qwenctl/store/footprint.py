@@ -14,7 +14,7 @@ from typing import Final
 
 from qwenctl.store.disk import translated
 
-_BLOCK: Final = 512
+BLOCK: Final = 512
 """Bytes. Source: POSIX leaves the unit of `st_blocks` open; Linux, macOS and the BSDs use 512."""
 
 
@@ -98,7 +98,7 @@ def _footprint(path: Path, status: os.stat_result) -> Footprint:
     return Footprint(
         path,
         status.st_size,
-        status.st_blocks * _BLOCK,
+        status.st_blocks * BLOCK,
         status.st_mtime,
         (status.st_dev, status.st_ino),
         status.st_nlink,

@@ -21,7 +21,8 @@ from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Verifier, verify
 from qwenctl.oci.manifest import MANIFEST_LIMIT
 from qwenctl.oci.target import PIECE, Content, Divisible, read_bytes
-from qwenctl.store.disk import path_of, translated, try_lock
+from qwenctl.store.disk import is_at, path_of, translated, try_lock
+from qwenctl.store.footprint import BLOCK
 from qwenctl.store.journal import Journal
 from qwenctl.store.layout import Layout
 from qwenctl.store.receive import Receiver
@@ -69,7 +70,7 @@ def adopt(layout: Layout, descriptor: Descriptor, path: Path) -> None:
             _rehash(file, verifier)
             verifier.finish()
             _publish(layout, descriptor, file)
-        layout.disk.unlink(partial_path(layout, descriptor))
+        layout.disk.unlink(layout.partial(descriptor.digest))
 
 
 def present(layout: Layout, descriptor: Descriptor) -> bool:
@@ -89,11 +90,6 @@ def present(layout: Layout, descriptor: Descriptor) -> bool:
     return True
 
 
-def partial_path(layout: Layout, descriptor: Descriptor) -> Path:
-    """Where content grows until it is whole."""
-    return layout.ingests / f"{descriptor.digest.algorithm}-{descriptor.digest.hex}"
-
-
 @contextmanager
 def _reserved(
     layout: Layout, descriptor: Descriptor, waits: Callable[[int], None] | None = None
@@ -102,7 +98,7 @@ def _reserved(
 
     `waits` is told now and then how much of it another process has brought.
     """
-    path = partial_path(layout, descriptor)
+    path = layout.partial(descriptor.digest)
     while not present(layout, descriptor):
         layout.disk.make_directory(layout.ingests)
         with _locked(path, waits) as partial:
@@ -130,11 +126,11 @@ def _locked(path: Path, waits: Callable[[int], None] | None) -> Iterator[FileIO 
         file = _open(path)
     with file:
         while waits and not _try_lock(path, file):
-            waits(os.fstat(file.fileno()).st_blocks * 512)
+            waits(os.fstat(file.fileno()).st_blocks * BLOCK)
             time.sleep(_LOOK_SECONDS)
         with translated(path):
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-            held = _is_at(path, file)
+            held = is_at(path, file)
         yield file if held else None
 
 
@@ -153,13 +149,6 @@ def _open(path: Path) -> FileIO:
         with suppress(FileNotFoundError):  # read-only: its writer died just before the rename, or lives
             path.chmod(0o600)
         return open(path, "r+b", buffering=0, opener=create)
-
-
-def _is_at(path: Path, file: FileIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _size(file: FileIO) -> int:
@@ -215,18 +204,18 @@ def _publish(layout: Layout, descriptor: Descriptor, file: FileIO) -> None:
     layout.disk.sync(file)
     seal(layout.disk, file, descriptor.digest)
     try:
-        if not _is_at(source, file):  # what is there now has not been proved
+        if not is_at(source, file):  # what is there now has not been proved
             raise Conflict(f"`{source}` was replaced by another program", hint="run the same command again")
         layout.disk.publish(source, target)
     except (AccessDenied, Conflict):
         if not present(layout, descriptor):
             raise
         layout.disk.sync_directory(target.parent)  # where locks do nothing another process was first
-    Journal.beside(layout.disk, partial_path(layout, descriptor)).remove()
+    Journal.beside(layout.disk, layout.partial(descriptor.digest)).remove()
 
 
 def _empty(partial: FileIO) -> None:
     """Forget what is in the partial file, unless it has a name by now, where locks do nothing."""
-    if _is_at(path_of(partial), partial):
+    if is_at(path_of(partial), partial):
         with translated(path_of(partial)):
             partial.truncate(0)

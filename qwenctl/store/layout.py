@@ -143,6 +143,10 @@ class Layout:
         """Where content of this digest is, or would be."""
         return self.blobs / digest.algorithm / digest.hex
 
+    def partial(self, digest: Digest) -> Path:
+        """Where content of this digest grows until it is whole."""
+        return self.ingests / f"{digest.algorithm}-{digest.hex}"
+
     def ensure(self) -> None:
         """Make the layout if it is not there; `oci-layout` comes last, so that a half-made one is finished.
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from qwenctl.errors import InvalidDigest
 from qwenctl.oci.digest import Digest
-from qwenctl.store.disk import translated, try_lock
+from qwenctl.store.disk import is_at, translated, try_lock
 from qwenctl.store.footprint import Footprint, measure
 from qwenctl.store.layout import Layout
 
@@ -121,15 +121,16 @@ def holding(layout: Layout, digest: Digest) -> Iterator[FileIO | None]:
 
     The file that carries it is made when it is not there, and goes again if it is still empty.
     """
-    path = layout.disk.make_directory(layout.ingests) / f"{digest.algorithm}-{digest.hex}"
+    layout.disk.make_directory(layout.ingests)
+    path = layout.partial(digest)
     with translated(path):
         file = FileIO(path, "rb", opener=_open)
     with file:
-        held = try_lock(file.fileno()) and _is_at(path, file)
+        held = try_lock(file.fileno()) and is_at(path, file)
         try:
             yield file if held else None
         finally:
-            if held and _is_at(path, file) and not os.fstat(file.fileno()).st_size:
+            if held and is_at(path, file) and not os.fstat(file.fileno()).st_size:
                 layout.disk.unlink(path)
 
 
@@ -157,13 +158,6 @@ def _open(name: str, flags: int) -> int:
 def _unlink_all(layout: Layout, leftover: Leftover) -> None:
     for file in leftover.files:
         layout.disk.unlink(file.path)
-
-
-def _is_at(path: Path, file: FileIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _classify(name: str) -> tuple[Kind, str, Digest | None] | None:

@@ -16,9 +16,8 @@ from io import FileIO
 from threading import Condition, Thread
 from typing import Final
 
-from qwenctl.errors import SizeMismatch
 from qwenctl.oci.descriptor import Descriptor
-from qwenctl.oci.digest import Verifier
+from qwenctl.oci.digest import Verifier, too_long, too_short
 from qwenctl.oci.target import PIECE, Content, Divisible, Reader
 from qwenctl.store.checkpoints import Checkpoints
 from qwenctl.store.disk import Disk
@@ -185,11 +184,11 @@ class Receiver:
                 finally:
                     self._wrote(lane, follower, buffer, written)
                 if not written:
-                    raise ended_early(self._descriptor, lane.position)
+                    raise too_short(self._descriptor.digest, lane.position, self._size)
                 checkpoints.wrote(written)
                 advise()
             if lane.position == self._size and reader.readinto(memoryview(bytearray(1))):
-                raise too_long(self._descriptor)
+                raise too_long(self._descriptor.digest, self._size)
 
     def _wrote(self, lane: _Lane, follower: Follower, buffer: memoryview, count: int) -> None:
         if not count:
@@ -238,16 +237,3 @@ def _again(file: FileIO) -> FileIO:
     again = FileIO(os.dup(file.fileno()), "r+b")
     again.name = file.name
     return again
-
-
-def ended_early(descriptor: Descriptor, count: int) -> SizeMismatch:
-    """The error for content that ended early."""
-    return SizeMismatch(
-        f"`{descriptor.digest}` ended after {count} of {descriptor.size} bytes",
-        hint="the content was cut short; try again",
-    )
-
-
-def too_long(descriptor: Descriptor) -> SizeMismatch:
-    """The error for content that goes on."""
-    return SizeMismatch(f"`{descriptor.digest}` has more than the {descriptor.size} bytes it should have")

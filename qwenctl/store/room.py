@@ -1,16 +1,14 @@
 """Whether what is missing will find room on the disk, before the first byte of it is moved."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from qwenctl.errors import DiskFull
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.store.disk import free_bytes
-from qwenctl.store.ingest import partial_path, present
+from qwenctl.store.footprint import measure
+from qwenctl.store.ingest import present
 from qwenctl.store.layout import Layout
 from qwenctl.units import render_bytes
-
-_BLOCK: Final = 512  # bytes; the unit of `st_blocks`, whatever the file system's own is
 
 
 def missing_bytes(layout: Layout, descriptors: Iterable[Descriptor]) -> int:
@@ -31,7 +29,5 @@ def ensure_room(layout: Layout, descriptors: Iterable[Descriptor]) -> None:
 
 def _held(layout: Layout, descriptor: Descriptor) -> int:
     """Bytes for which a partial file has blocks already."""
-    try:
-        return min(descriptor.size, partial_path(layout, descriptor).stat().st_blocks * _BLOCK)
-    except OSError:
-        return 0
+    found = measure(layout.partial(descriptor.digest))
+    return min(descriptor.size, found.disk_bytes) if found else 0

@@ -10,9 +10,9 @@ import pytest
 
 from qwenctl.errors import Unreachable
 from qwenctl.flows.copy import BlobFinished, CopyEvent
+from qwenctl.flows.models import Model, models_of
 from qwenctl.flows.pull import pull
 from qwenctl.flows.repair import Repairer
-from qwenctl.flows.tree import Model, models_of
 from qwenctl.flows.verify import (
     BlobChecked,
     CheckEvent,

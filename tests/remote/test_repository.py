@@ -16,7 +16,8 @@ from qwenctl.oci.target import content_of
 from qwenctl.remote.client import Client, base_url
 from qwenctl.remote.credentials import Credential
 from qwenctl.remote.repository import Repository
-from qwenctl.remote.transport import Transport, is_loopback, origin
+from qwenctl.remote.routes import is_loopback
+from qwenctl.remote.transport import Transport, origin
 from tests.builders import model
 from tests.remote.conftest import Connect
 from tests.remote.faulty_registry import FaultyRegistry

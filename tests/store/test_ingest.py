@@ -26,7 +26,6 @@ from qwenctl.oci.manifest import build_manifest
 from qwenctl.oci.target import PIECE, Content, Reader, content_of
 from qwenctl.store.disk import Disk, free_bytes, translated
 from qwenctl.store.gc import collect
-from qwenctl.store.ingest import partial_path
 from qwenctl.store.store import Store
 from tests.contracts.target import (
     BLOB,
@@ -53,7 +52,7 @@ def interrupt(store: Store, raw: bytes, descriptor: Descriptor = DESCRIPTOR) -> 
     """Leave `raw` as what an interrupted push kept; the partial file."""
     with pytest.raises(BrokenOff):
         store.push(descriptor, lambda offset: Interrupted(raw[offset:]))
-    return partial_path(store.layout, descriptor)
+    return store.layout.partial(descriptor.digest)
 
 
 class Asked:
@@ -144,7 +143,7 @@ def test_a_store_that_may_not_be_written(ordinary_home: Path) -> None:
 @pytest.mark.parametrize("kept", [bytes(100), bytes(len(RAW)), RAW + b"too long"])
 def test_a_wrong_partial_costs_one_more_attempt(store: Store, kept: bytes) -> None:
     """A kept part that turns out damaged is dropped, and the same push starts again by itself."""
-    path = partial_path(store.layout, DESCRIPTOR)
+    path = store.layout.partial(DESCRIPTOR.digest)
     store.layout.disk.make_directory(path.parent)
     path.write_bytes(kept)
     content = Asked(RAW)
@@ -246,7 +245,7 @@ def test_a_blob_that_comes_while_we_reserve_is_found(tmp_path: Path) -> None:
 
 def test_what_was_not_proved_gets_no_name(store: Store) -> None:
     """When another program puts a file in the place of ours, that one is not published."""
-    path = partial_path(store.layout, DESCRIPTOR)
+    path = store.layout.partial(DESCRIPTOR.digest)
 
     def displacing(offset: int) -> Reader:
         path.unlink()

@@ -14,7 +14,6 @@ from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.target import Reader
 from qwenctl.store import checkpoints
 from qwenctl.store.disk import Disk
-from qwenctl.store.ingest import partial_path
 from qwenctl.store.journal import Journal
 from qwenctl.store.pace import Pace
 from qwenctl.store.receive import Receiver
@@ -286,7 +285,7 @@ def test_little_is_ever_at_stake(partial: FileIO) -> None:
 def test_a_damaged_kept_part_is_replaced(tmp_path: Path) -> None:
     """Through the store: wrong bytes from before cost one more attempt, over one connection."""
     store = Store.open(tmp_path / "store")
-    path = partial_path(store.layout, descriptor())
+    path = store.layout.partial(descriptor().digest)
     store.layout.disk.make_directory(path.parent)
     path.write_bytes(bytes(30 * MIB))
     content = Divided(raw())
