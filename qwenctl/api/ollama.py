@@ -20,9 +20,10 @@ from qwenctl.api.exchange import EventStream, answering, json_response, read_as,
 from qwenctl.api.failures import http_status
 from qwenctl.api.host import ModelHost, ServedModel, keep_alive_seconds
 from qwenctl.api.ollama_wire import ChatCall, GenerateCall, ListedModel, ModelList, Timing
+from qwenctl.api.parts import parts_of
 from qwenctl.errors import QwenctlError
-from qwenctl.runtime.answers import AnswerSplitter, Call, Content, Part
-from qwenctl.runtime.events import Event, Finished, TextDelta
+from qwenctl.runtime.answers import Call, Content, Part
+from qwenctl.runtime.events import Finished
 
 _LINES: Final = "application/x-ndjson"
 
@@ -41,23 +42,25 @@ def routes(host: ModelHost) -> list[BaseRoute]:
     async def tags(_: Request) -> Response:
         return json_response(ModelList(tuple(map(_listed, await host.models()))))
 
-    async def answer(request: Request, call: ChatCall | GenerateCall, said: Said) -> Response:
+    async def answered(request: Request, call: ChatCall | GenerateCall, said: Said) -> Response:
         keep_alive = keep_alive_seconds(call.keep_alive)
         asked = call.request((await host.find(call.model)).sampling)
         events = host.generate(call.model, asked, keep_alive_seconds=keep_alive)
         may_call = isinstance(call, ChatCall) and bool(call.tools)
-        lines = _Answer(call.model, said, AnswerSplitter() if may_call else None)
+        answer = _Answer(call.model, said)
         if not call.streams:
-            return json_response(await unless_disconnected(request, lines.whole(events)))
-        return EventStream(lines.lines(await started(request, events)), _LINES)
+            whole = answer.whole(parts_of(events, may_call=may_call))
+            return json_response(await unless_disconnected(request, whole))
+        lines = answer.lines(parts_of(await started(request, events), may_call=may_call))
+        return EventStream(lines, _LINES)
 
     @answering(refusal)
     async def chat(request: Request) -> Response:
-        return await answer(request, await read_as(request, ChatCall), _message)
+        return await answered(request, await read_as(request, ChatCall), _message)
 
     @answering(refusal)
     async def generate(request: Request) -> Response:
-        return await answer(request, await read_as(request, GenerateCall), _response)
+        return await answered(request, await read_as(request, GenerateCall), _response)
 
     return [
         Route("/api/version", version, methods=["GET"]),
@@ -75,50 +78,37 @@ def refusal(error: QwenctlError) -> Response:
 class _Answer:
     """One answer under construction."""
 
-    def __init__(self, model: str, said: Said, splitter: AnswerSplitter | None) -> None:
-        self._model, self._said, self._splitter = model, said, splitter
+    def __init__(self, model: str, said: Said) -> None:
+        self._model, self._said = model, said
         self._begun = time.monotonic()
 
-    async def whole(self, events: AsyncGenerator[Event]) -> dict[str, Any]:
+    async def whole(self, parts: AsyncGenerator[Part | Finished]) -> dict[str, Any]:
         """The answer in one piece, once it is finished."""
-        parts: list[Part] = []
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    parts += self._parts(event.text)
-                elif isinstance(event, Finished):
-                    parts += self._rest()
-                    text = "".join(part.text for part in parts if isinstance(part, Content))
-                    return self._last(text, event, [part for part in parts if isinstance(part, Call)])
+        text, calls = "", list[Call]()
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Content):
+                    text += part.text
+                elif isinstance(part, Call):
+                    calls.append(part)
+                else:
+                    return self._last(text, calls, part)
         raise AssertionError("an engine ends with Finished or an error")
 
-    async def lines(self, events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
+    async def lines(self, parts: AsyncGenerator[Part | Finished]) -> AsyncGenerator[bytes]:
         """The answer line by line; a failure under way is the last of them."""
-        async with aclosing(events):
+        async with aclosing(parts):
             try:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        for part in self._parts(event.text):
-                            yield self._part(part)
-                    elif isinstance(event, Finished):
-                        for part in self._rest():
-                            yield self._part(part)
-                        yield _line(self._last("", event, []))
+                async for part in parts:
+                    if isinstance(part, Finished):
+                        yield _line(self._last("", (), part))
+                    else:
+                        said = self._head(part.text) if isinstance(part, Content) else self._head("", [part])
+                        yield _line(said | {"done": False})
             except QwenctlError as error:
                 yield _line(_error_body(error))
 
-    def _parts(self, text: str) -> list[Part]:
-        return [Content(text)] if self._splitter is None else self._splitter.feed(text)
-
-    def _rest(self) -> list[Part]:
-        return self._splitter.finish() if self._splitter else []
-
-    def _part(self, part: Part) -> bytes:
-        if isinstance(part, Content):
-            return _line(self._head(part.text) | {"done": False})
-        return _line(self._head("", [part]) | {"done": False})
-
-    def _last(self, text: str, event: Finished, calls: list[Call]) -> dict[str, Any]:
+    def _last(self, text: str, calls: Sequence[Call], event: Finished) -> dict[str, Any]:
         timing = Timing.of(event.reason, event.usage, time.monotonic() - self._begun)
         figures: dict[str, Any] = msgspec.to_builtins(timing)
         return self._head(text, calls) | {"done": True} | figures

@@ -40,9 +40,10 @@ from qwenctl.api.openai_wire import (
     UsageBlock,
     finish_reason,
 )
+from qwenctl.api.parts import parts_of
 from qwenctl.errors import PromptTooLong, QwenctlError, ReferenceUnknown
-from qwenctl.runtime.answers import AnswerSplitter, Content, Part
-from qwenctl.runtime.events import Event, Finished, TextDelta
+from qwenctl.runtime.answers import Content, Part
+from qwenctl.runtime.events import Finished
 
 # Clients compare these two with the API's own words.
 _CODES: Final = {ReferenceUnknown.code: "model_not_found", PromptTooLong.code: "context_length_exceeded"}
@@ -65,10 +66,12 @@ def routes(host: ModelHost) -> list[BaseRoute]:
         keep_alive = keep_alive_seconds(call.keep_alive)
         request_ = call.request((await host.find(call.model)).sampling)
         events = host.generate(call.model, request_, keep_alive_seconds=keep_alive)
-        answer = _Answer(call.model, call.may_call)
+        answer = _Answer(call.model)
         if not call.stream:
-            return json_response(await unless_disconnected(request, answer.whole(events)))
-        chunks = answer.chunks(await started(request, events), call.wants_usage)
+            parts = parts_of(events, may_call=call.may_call)
+            return json_response(await unless_disconnected(request, answer.whole(parts)))
+        parts = parts_of(await started(request, events), may_call=call.may_call)
+        chunks = answer.chunks(parts, call.wants_usage)
         return EventStream(chunks, "text/event-stream")
 
     return [
@@ -86,64 +89,51 @@ def refusal(error: QwenctlError) -> Response:
 class _Answer:
     """One answer under construction: the values that all of its parts share."""
 
-    def __init__(self, model: str, may_call: bool) -> None:
+    def __init__(self, model: str) -> None:
         self._model = model
-        self._splitter = AnswerSplitter() if may_call else None
         self._calls = 0
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    async def whole(self, events: AsyncGenerator[Event]) -> ChatCompletion:
+    async def whole(self, parts: AsyncGenerator[Part | Finished]) -> ChatCompletion:
         """The answer in one piece, once it is finished."""
         deltas: list[Delta] = []
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    deltas += self._deltas(event.text)
-                elif isinstance(event, Finished):
-                    message = _whole([*deltas, *self._rest()])
-                    choice = Choice(message, finish_reason(event.reason, self._calls > 0))
-                    return ChatCompletion(
-                        id=self._id,
-                        created=self._created,
-                        model=self._model,
-                        choices=(choice,),
-                        usage=UsageBlock.of(event.usage),
-                    )
+        async with aclosing(parts):
+            async for part in parts:
+                if not isinstance(part, Finished):
+                    deltas.append(self._delta(part))
+                    continue
+                choice = Choice(_whole(deltas), finish_reason(part.reason, self._calls > 0))
+                return ChatCompletion(
+                    id=self._id,
+                    created=self._created,
+                    model=self._model,
+                    choices=(choice,),
+                    usage=UsageBlock.of(part.usage),
+                )
         raise AssertionError("an engine ends with Finished or an error")
 
-    async def chunks(self, events: AsyncGenerator[Event], with_usage: bool) -> AsyncGenerator[bytes]:
+    async def chunks(self, parts: AsyncGenerator[Part | Finished], with_usage: bool) -> AsyncGenerator[bytes]:
         """The answer as server-sent events; a failure under way is the last of them."""
-        async with aclosing(events):
+        async with aclosing(parts):
             try:
                 yield _sent(self._chunk(Delta(role="assistant", content="")))
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        for delta in self._deltas(event.text):
-                            yield _sent(self._chunk(delta))
-                    elif isinstance(event, Finished):
-                        yield self._end(event, with_usage)
+                async for part in parts:
+                    if isinstance(part, Finished):
+                        yield self._end(part, with_usage)
+                    else:
+                        yield _sent(self._chunk(self._delta(part)))
             except QwenctlError as error:
                 yield _sent(_error_body(error))
 
     def _end(self, event: Finished, with_usage: bool) -> bytes:
-        frames = [_sent(self._chunk(delta)) for delta in self._rest()]
-        frames.append(_sent(self._chunk(Delta(), finish_reason(event.reason, self._calls > 0))))
+        frames = [_sent(self._chunk(Delta(), finish_reason(event.reason, self._calls > 0)))]
         if with_usage:
             usage = UsageBlock.of(event.usage)
             frames.append(
                 _sent(Chunk(id=self._id, created=self._created, model=self._model, choices=(), usage=usage))
             )
         return b"".join([*frames, b"data: [DONE]\n\n"])
-
-    def _deltas(self, text: str) -> list[Delta]:
-        """What a piece of the engine's text adds to the message; nothing where it may belong to a call."""
-        parts = [Content(text)] if self._splitter is None else self._splitter.feed(text)
-        return [self._delta(part) for part in parts]
-
-    def _rest(self) -> list[Delta]:
-        """What was held back until the end."""
-        return [self._delta(part) for part in self._splitter.finish()] if self._splitter else []
 
     def _delta(self, part: Part) -> Delta:
         if isinstance(part, Content):

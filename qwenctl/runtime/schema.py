@@ -94,7 +94,7 @@ class _Writer:
         """An expression for a schema: the name of a rule, or a sequence in parentheses."""
         if depth > DEEPEST:
             raise InvalidRequest(f"the schema is nested deeper than {DEEPEST} levels at `{place}`")
-        if schema is True or schema == {}:
+        if schema is True or (isinstance(schema, dict) and not schema.keys() - _NOTES):
             return self._primitive("value")
         if not isinstance(schema, dict):
             raise _refused(place, "no schema")
@@ -103,11 +103,11 @@ class _Writer:
             return self._reference(schema["$ref"], place, depth)
         if "const" in schema:
             _allow(schema, {"const", "type"}, place)
-            return f"({_literal(json.dumps(schema['const'], ensure_ascii=False))} space)"
+            return self._enumeration([schema["const"]], schema.get("type"), f"{place}/const")
         if "enum" in schema:
             _allow(schema, {"enum", "type"}, place)
-            return self._enumeration(schema["enum"], place)
-        for word in ("anyOf", "oneOf"):
+            return self._enumeration(schema["enum"], schema.get("type"), f"{place}/enum")
+        for word in ("anyOf", "oneOf"):  # a grammar cannot see to it that but one is followed
             if word in schema:
                 _allow(schema, {word}, place)
                 return self._alternatives(schema[word], f"{place}/{word}", depth)
@@ -116,8 +116,8 @@ class _Writer:
     def _typed(self, schema: dict[str, Any], place: str, depth: int) -> str:
         kind = schema.get("type")
         if isinstance(kind, list):
-            if not kind:
-                raise _refused(f"{place}/type", "an empty list")
+            if not kind or not all(isinstance(item, str) for item in kind):
+                raise _refused(f"{place}/type", "no list of types")
             return self._new(
                 " | ".join(self._typed({**_part(schema, item), "type": item}, place, depth) for item in kind)
             )
@@ -140,7 +140,7 @@ class _Writer:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
             raise _refused(place, "not an object's schema")
-        if missing := [name for name in required if name not in properties]:
+        if missing := [name for name in required if not isinstance(name, str) or name not in properties]:
             raise _refused(f"{place}/required", f"`{missing[0]}` is not among the properties")
         # Beside named properties others are allowed by the standard, but none need be there: none come.
         more = False if properties else schema.get("additionalProperties", True)
@@ -149,7 +149,7 @@ class _Writer:
         members = []
         for name, item in properties.items():
             value = self.rule(item, f"{place}/properties/{_escaped(name)}", depth + 1)
-            key = _literal(json.dumps(name, ensure_ascii=False))
+            key = _literal(_json(name, f"{place}/properties"))
             members.append((self._new(f'{key} space ":" space {value}'), name in required))
         rest = self._rest(more, place, depth)
         body = self._members(members, rest)
@@ -211,11 +211,15 @@ class _Writer:
         char = self._primitive("char")
         return self._new(rf'"\"" {char}{{{least},{"" if most is None else most}}} "\"" space')
 
-    def _enumeration(self, values: object, place: str) -> str:
+    def _enumeration(self, values: object, kind: object, place: str) -> str:
+        """One of some values, of those that are of the type that stands beside them."""
         if not isinstance(values, list) or not values:
-            raise _refused(f"{place}/enum", "not a list of values")
-        texts = (_literal(json.dumps(value, ensure_ascii=False)) for value in values)
-        return self._new(f"({' | '.join(texts)}) space")
+            raise _refused(place, "not a list of values")
+        kinds = kind if isinstance(kind, list) else [kind]
+        fitting = [value for value in values if kind is None or _types(value) & {str(name) for name in kinds}]
+        if not fitting:
+            raise _refused(place, "no value is of the type beside it")
+        return self._new(f"({' | '.join(_literal(_json(value, place)) for value in fitting)}) space")
 
     def _alternatives(self, schemas: object, place: str, depth: int) -> str:
         if not isinstance(schemas, list) or not schemas:
@@ -293,11 +297,39 @@ def _find(schema: object, target: str, place: str) -> object:
         key = step.replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict) and key in found:
             found = found[key]
-        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+        elif isinstance(found, list) and key.isdecimal() and len(key) < 9 and int(key) < len(found):
             found = found[int(key)]
         else:
             raise _refused(f"{place}/$ref", f"there is no `{target[:100]}`")
     return found
+
+
+def _types(value: object) -> set[str]:
+    """The names of the types that a value is of."""
+    match value:
+        case None:
+            return {"null"}
+        case bool():
+            return {"boolean"}
+        case int():
+            return {"integer", "number"}
+        case float():
+            return {"integer", "number"} if value.is_integer() else {"number"}
+        case str():
+            return {"string"}
+        case list():
+            return {"array"}
+    return {"object"}
+
+
+def _json(value: object, place: str) -> str:
+    """The text of a value. Raises: InvalidRequest for what JSON, or UTF-8, has no text for."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:
+        raise _refused(place, "not a value of JSON") from error
+    return text
 
 
 def _literal(text: str) -> str:

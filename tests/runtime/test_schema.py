@@ -39,6 +39,8 @@ SMALL: dict[str, Any] = {"type": "string", "maxLength": 3}
     [
         ({"const": {"a": [1, None]}}, lambda value: value == {"a": [1, None]}),
         ({"enum": ["red", 'gr"ün\n', 7, None]}, lambda value: value in ["red", 'gr"ün\n', 7, None]),
+        ({"enum": [1, "a", None, 2.5, True], "type": ["integer", "null"]}, lambda value: value in (1, None)),
+        ({"description": "any", "title": "value", "type": "boolean"}, lambda value: isinstance(value, bool)),
         ({"type": "boolean"}, lambda value: isinstance(value, bool)),
         ({"type": "integer"}, lambda value: isinstance(value, int) and not isinstance(value, bool)),
         ({"type": "number"}, lambda value: isinstance(value, int | float)),
@@ -132,6 +134,14 @@ def test_any_object(engine: LlamaEngine) -> None:
         ({"anyOf": []}, "#/anyOf"),
         ({"anyOf": [{"const": 1}], "type": "string", "minLength": 1}, "#/"),
         ({"enum": []}, "#/enum"),
+        ({"enum": [1, 2], "type": "string"}, "#/enum"),
+        ({"const": None, "type": ["string", "number"]}, "#/const"),
+        ({"const": "\ud800"}, "#/const"),
+        ({"enum": [float("nan")]}, "#/enum"),
+        ({"type": "object", "properties": {"\udfff": {}}}, "#/properties"),
+        ({"type": "object", "properties": {"a": {}}, "required": [["a"]]}, "#/required"),
+        ({"type": [["string"]]}, "#/type"),
+        ({"$ref": "#/anyOf/" + "9" * 5000, "$defs": {}}, "#/$ref"),
         ({"$ref": "https://example.com/x"}, "#/$ref"),
         ({"$ref": "#/$defs/absent"}, "#/$ref"),
         ({"$ref": "#"}, "#/$ref"),
@@ -145,6 +155,12 @@ def test_what_a_grammar_cannot_say_is_refused(schema: object, place: str) -> Non
     with pytest.raises(InvalidRequest) as caught:
         grammar_of(schema)
     assert f"`{place}" in caught.value.message
+
+
+@pytest.mark.parametrize("schema", [True, {}, {"description": "whatever"}, {"title": "t", "default": 1}])
+def test_a_schema_that_says_nothing_allows_every_value(schema: object) -> None:
+    """Notes are no demand."""
+    assert grammar_of(schema) == grammar_of(True)
 
 
 def test_hostile_schemas_end() -> None:
