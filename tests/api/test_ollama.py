@@ -9,26 +9,11 @@ import pytest
 
 from qwenctl.errors import GenerationFailed
 from qwenctl.runtime.engine import CompletionRequest
-from tests.api.api_builders import ScriptedHost, doors
+from tests.api.api_builders import ScriptedHost
 
 ollama = pytest.importorskip("ollama", reason="the `ollama` package is not installed")
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[tuple[ScriptedHost, str]]:
-    """One server for all tests of this file."""
-    host = ScriptedHost()
-    with doors(host) as url:
-        yield host, url
-
-
-@pytest.fixture
-def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
-    """The host behind the door, as new."""
-    address[0].reset()
-    return address[0]
 
 
 @pytest.fixture

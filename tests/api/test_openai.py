@@ -9,22 +9,7 @@ import pytest
 
 from qwenctl.api import exchange
 from qwenctl.errors import GenerationFailed, PromptTooLong, WorkerDied
-from tests.api.api_builders import ScriptedHost, call, doors, sse, user
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[tuple[ScriptedHost, str]]:
-    """One server for all tests of this file, whose host each test gets fresh."""
-    host = ScriptedHost()
-    with doors(host) as url:
-        yield host, url
-
-
-@pytest.fixture
-def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
-    """The host behind the door, as new."""
-    address[0].reset()
-    return address[0]
+from tests.api.api_builders import ScriptedHost, call, sse, user
 
 
 @pytest.fixture

@@ -1,38 +1,15 @@
 """The public client of OpenAI's API works on our door as it does on theirs."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from qwenctl.errors import GenerationFailed
-from tests.api.api_builders import ScriptedHost, doors
+from tests.api.api_builders import ScriptedHost
 
 openai = pytest.importorskip("openai", reason="the `openai` package is not installed")
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[tuple[ScriptedHost, str]]:
-    """One server for all tests of this file."""
-    host = ScriptedHost()
-    with doors(host) as url:
-        yield host, url
-
-
-@pytest.fixture
-def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
-    """The host behind the door, as new."""
-    address[0].reset()
-    return address[0]
-
-
-@pytest.fixture
-def client(address: tuple[ScriptedHost, str]) -> Iterator[Any]:
-    """The public client, pointed at us."""
-    with openai.OpenAI(base_url=f"{address[1]}/v1", api_key="none", max_retries=0) as made:
-        yield made
 
 
 def test_models(client: Any, host: ScriptedHost) -> None:

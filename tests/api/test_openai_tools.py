@@ -1,40 +1,17 @@
 """Calls of tools at OpenAI's door, by the public client: streamed and whole, and the next turn."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.api.api_builders import ScriptedHost, doors
+from tests.api.api_builders import ScriptedHost
 
 openai = pytest.importorskip("openai", reason="the `openai` package is not installed")
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
 HELLO: list[Any] = [{"role": "user", "content": "what time is it?"}]
 NOW = '<tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[tuple[ScriptedHost, str]]:
-    """One server for all tests of this file."""
-    host = ScriptedHost()
-    with doors(host) as url:
-        yield host, url
-
-
-@pytest.fixture
-def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
-    """The host behind the door, as new."""
-    address[0].reset()
-    return address[0]
-
-
-@pytest.fixture
-def client(address: tuple[ScriptedHost, str]) -> Iterator[Any]:
-    """The public client, pointed at us."""
-    with openai.OpenAI(base_url=f"{address[1]}/v1", api_key="none", max_retries=0) as made:
-        yield made
 
 
 def ask(client: Any, **fields: Any) -> Any:

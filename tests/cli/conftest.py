@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from qwenctl.cli import main
+from tests.remote.account_registry import AccountRegistry, account_registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,16 @@ def qwenctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         return Outcome(status, shown.out, shown.err)
 
     return run
+
+
+@pytest.fixture(params=["basic", "bearer"])
+def registry(request: pytest.FixtureRequest) -> Iterator[AccountRegistry]:
+    """A registry that wants a password, in both of the ways."""
+    with account_registry(scheme=request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def config(clean_environment: Path) -> Path:
+    """Docker's file in the home of this test."""
+    return clean_environment / ".docker/config.json"

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from qwenctl.errors import Unreachable
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import MemoryTarget, Source, content_of, read_bytes, read_verified
 from qwenctl.remote.credentials import Credentials, load
@@ -14,6 +17,7 @@ from qwenctl.remote.mirrors import Outages, open_mirrored
 from qwenctl.settings import Settings
 from tests.builders import Model, model, settings_in
 from tests.remote.faulty_registry import FaultyRegistry
+from tests.remote.tls import Authority, make_authority
 
 MADE = model()
 SETTINGS = settings_in(Path("/nowhere"))
@@ -68,3 +72,18 @@ def pull(
     with open_mirrored(at(registry), chosen, credentials or Credentials(), outages) as source:
         read_all(source, at(registry))
     return told
+
+
+def raised(name: str, chosen: Settings) -> Unreachable:
+    """The error of a pull that finds no secure way."""
+    with pytest.raises(Unreachable) as caught:
+        pull(name, chosen)
+    assert caught.value.exit_code == 4
+    assert caught.value.hint
+    return caught.value
+
+
+def make_authority_in(directory: Path, *names: str) -> Authority:
+    """An authority in a directory of its own."""
+    directory.mkdir()
+    return make_authority(directory, *names)
