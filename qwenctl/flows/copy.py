@@ -23,6 +23,14 @@ JOBS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
+class BlobsPlanned:
+    """What belongs to the content, before the first event of a blob: how many, and their size in all."""
+
+    blobs: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlobStarted:
     """A blob begins to move at byte `offset`; what is before it was kept from an earlier attempt."""
 
@@ -61,7 +69,7 @@ class BlobSkipped:
     descriptor: Descriptor
 
 
-CopyEvent = BlobStarted | BlobShared | BlobProgress | BlobFinished | BlobSkipped
+CopyEvent = BlobsPlanned | BlobStarted | BlobShared | BlobProgress | BlobFinished | BlobSkipped
 Observer = Callable[[CopyEvent], None]
 """Told what happens, one event at a time, from several threads in turn."""
 
@@ -123,6 +131,7 @@ def copy(
     with target.protect([*(item for item, _ in tree), *blobs]):
         if isinstance(target, Bounded):
             target.ensure_room(blobs)
+        tally.tell(BlobsPlanned(len(blobs), sum(item.size for item in blobs)))
         _move_all(source, target, blobs, tally.tell, jobs)
         for descriptor, node in reversed(tree):  # children before their parents
             target.push(descriptor, content_of(node.raw))

@@ -49,11 +49,12 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """A model with what is needed to run it."""
+    """A model with what is needed to run it. `further_paths` follow the first file of a split model."""
 
     artifact: ModelArtifact
     weights_path: Path
     chat_template: str | None
+    further_paths: tuple[Path, ...] = ()
 
 
 def read_artifact(source: Source, root: Descriptor) -> ModelArtifact:
@@ -124,12 +125,8 @@ def open_artifact(found: Found, store: Store) -> OpenModel:
     if not weights:
         kind = artifact.config.format or "no weights"
         raise LoadFailed(f"`{found.name}` holds {kind}, not GGUF weights", hint="pull a GGUF variant")
-    if len(weights) > 1:
-        raise LoadFailed(
-            f"`{found.name}` has its weights in {len(weights)} files, which cannot be run yet",
-            hint="pull a variant whose weights are one file",
-        )
-    return OpenModel(artifact, store.blob_path(weights[0]), _chat_template(artifact, store))
+    first, *further = (store.blob_path(layer) for layer in weights)
+    return OpenModel(artifact, first, _chat_template(artifact, store), tuple(further))
 
 
 def read_text(source: Source, layer: Descriptor) -> str:
@@ -180,9 +177,9 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     config: msgspec.Raw
 
 
-def inspect(found: Found, store: Store) -> Inspection:
-    """The documents of a stored model. Raises: BlobUnknown, IntegrityError."""
-    artifact = read_artifact(store, found.root)
+def inspect(found: Found, source: Source) -> Inspection:
+    """The documents of a model, in the store or at its registry. Raises: BlobUnknown, IntegrityError."""
+    artifact = read_artifact(source, found.root)
     manifest = artifact.manifest
     return Inspection(
         name=found.name,
@@ -192,7 +189,7 @@ def inspect(found: Found, store: Store) -> Inspection:
         size_bytes=artifact.size_bytes,
         layers=[_layer_view(artifact, layer) for layer in manifest.layers],
         manifest=msgspec.Raw(manifest.raw),
-        config=msgspec.Raw(read_verified(store, manifest.config, CONFIG_LIMIT)),
+        config=msgspec.Raw(read_verified(source, manifest.config, CONFIG_LIMIT)),
     )
 
 

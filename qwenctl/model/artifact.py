@@ -114,8 +114,12 @@ class ModelArtifact:
     config: ModelConfig
 
     def layers(self, role: Role) -> tuple[Descriptor, ...]:
-        """The layers of one role, in order; weights in several files are several."""
-        return tuple(layer for layer in self.manifest.layers if self.role(layer) is role)
+        """The layers of one role; weights in several files are several, in the order of the files' names
+        where all have one, else of the manifest.
+        """
+        layers = [layer for layer in self.manifest.layers if self.role(layer) is role]
+        named = role is Role.WEIGHTS and all(map(_file_name, layers))
+        return tuple(sorted(layers, key=_file_name) if named else layers)
 
     def role(self, layer: Descriptor) -> Role | None:
         """What a layer is for; None for a media type that we do not know."""

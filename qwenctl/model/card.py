@@ -1,17 +1,18 @@
 """Model cards: what a family of models is, which variants it has and what they need, for people.
 
-A card is a YAML file, `registry/catalog/<family>.yaml`. Its figures are its maker's; ours stand beside
-them elsewhere. The sizes that Docker's cards print as GB are GiB, and are written as GiB here.
+A card is a YAML file, `registry/catalog/<family>.yaml`. Its figures are its maker's; ours are computed from
+its shapes (see `drawn`). The sizes that Docker's cards print as GB are GiB, and are written as GiB here.
 """
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final
 
 import msgspec
 
 from qwenctl.errors import Malformed, UsageError
+from qwenctl.model.outline import Outline
 from qwenctl.model.quantization import parse_quantization
 from qwenctl.model.strict_yaml import parse_yaml
 from qwenctl.oci.reference import DEFAULT_TAG, is_repository, is_tag
@@ -22,20 +23,71 @@ CARD_LIMIT: Final = 1024 * 1024
 
 _PARAMETERS: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([KMBT])")
 _UNITS: Final = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_DRAWN: Final = ("llama", "qwen2", "qwen3", "qwen3moe")  # no windows, no caps: these numbers are all there is
 _NEAR: Final = 0.4  # of 1: tags are short, and a wrong size or quantization is still a near miss
 
 
+Count = Annotated[int, msgspec.Meta(gt=0)]
+Url = Annotated[str, msgspec.Meta(pattern="^https?://")]
+
+
+class CardShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The numbers of one model, named as GGUF's keys; `source` is where its maker says them.
+
+    What is left out follows from the rest: the card's architecture, heads that share the width. `tied` means
+    that the published files have no `output.weight`. `context_length` is the one in the files.
+    """
+
+    source: Url
+    block_count: Count
+    embedding_length: Count
+    feed_forward_length: Count
+    head_count: Count
+    head_count_kv: Count
+    vocabulary_size: Count
+    context_length: Count
+    architecture: str | None = None
+    head_length: Count | None = None
+    tied: bool = False
+    expert_count: Annotated[int, msgspec.Meta(ge=0)] = 0
+    expert_used_count: Annotated[int, msgspec.Meta(ge=0)] = 0
+    expert_feed_forward_length: Annotated[int, msgspec.Meta(ge=0)] = 0
+    pooling_type: Annotated[int, msgspec.Meta(ge=0, le=4)] | None = None
+
+    def outline(self, architecture: str) -> Outline:
+        """The same as an outline; `architecture` is the card's."""
+        head = self.head_length or self.embedding_length // self.head_count
+        return Outline(
+            architecture=self.architecture or architecture,
+            block_count=self.block_count,
+            embedding_length=self.embedding_length,
+            feed_forward_length=self.feed_forward_length,
+            head_count=self.head_count,
+            head_count_kv=self.head_count_kv,
+            key_length=head,
+            value_length=head,
+            vocabulary_size=self.vocabulary_size,
+            tied=self.tied,
+            expert_count=self.expert_count,
+            expert_feed_forward_length=self.expert_feed_forward_length,
+        )
+
+
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One published artifact of the family. `vram` and `size` are texts such as `4.36 GiB`."""
+    """One published artifact of the family. `vram` and `size` are texts such as `4.36 GiB`.
+
+    `shape` is the name of one of the card's shapes.
+    """
 
     tag: str
     parameters: str
-    context_length: Annotated[int, msgspec.Meta(gt=0)]
+    context_length: Count
     quantization: str | None = None
     vram: str | None = None
     size: str | None = None
     also: tuple[str, ...] = ()
     """Further tags of the same content."""
+    shape: str | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -78,7 +130,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Further reading."""
 
     title: str
-    url: Annotated[str, msgspec.Meta(pattern="^https?://")]
+    url: Url
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,6 +143,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     architecture: str
     license: str
     variants: tuple[Variant, ...]
+    shapes: dict[str, CardShape] = {}
+    """The models of the family, by a name that its variants use."""
     cutoff: str | None = None
     languages: tuple[str, ...] = ()
     tool_calling: bool = False
@@ -164,6 +218,37 @@ def _problems(card: Card) -> Iterable[str]:
             yield f"alias `{alias}` means `{tag}`, which no variant has"
     for variant in card.variants:
         yield from _variant_problems(variant)
+    yield from _shape_problems(card)
+    for text in _texts(msgspec.to_builtins(card)):
+        if not text.isprintable():
+            yield f"{text[:80]!r} has a character that cannot be printed"
+
+
+def _shape_problems(card: Card) -> Iterator[str]:
+    used = [variant.shape for variant in card.variants if variant.shape is not None]
+    for name in used:
+        if name not in card.shapes:
+            yield f"there is no shape `{name}`"
+    for name, shape in card.shapes.items():
+        architecture = shape.architecture or card.architecture
+        if name not in used:
+            yield f"no variant has the shape `{name}`"
+        elif architecture not in _DRAWN:
+            yield f"shape `{name}`: the memory of `{architecture}` needs more than these numbers"
+        elif not shape.outline(card.architecture).possible or shape.expert_used_count > shape.expert_count:
+            yield f"shape `{name}`: no model can have these numbers"
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a document, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (*_texts(key), *_texts(item))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _variant_problems(variant: Variant) -> Iterable[str]:

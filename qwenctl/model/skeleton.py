@@ -19,6 +19,7 @@ _VERSION: Final = 3
 _ALIGNMENT: Final = 32
 _TEXT_LIMIT: Final = 1024  # characters; longer texts are templates and licences
 _UINT32: Final = (1 << 32) - 1
+_ROWS_OF_TYPES: Final = "tokenizer.ggml.token_type_count"  # rows of BERT's `token_types.weight`
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def _metadata(shape: Shape) -> Iterator[tuple[str, bytes]]:
     size_key = f"{own}vocab_size"
     yield "general.architecture", _scalar(shape.architecture)
     for key, value in shape.header.metadata.items():
-        encoded = _value(value) if key.startswith(own) and key != size_key else None
+        wanted = (key.startswith(own) and key != size_key) or key == _ROWS_OF_TYPES
+        encoded = _value(value) if wanted else None
         if encoded is not None:
             yield key, encoded
     yield size_key, _scalar(_vocabulary_size(shape))

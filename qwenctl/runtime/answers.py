@@ -1,20 +1,19 @@
-"""The calls in a model's answer, taken out of its text while it streams. Pure.
+"""What a model's answer is made of, taken out of its text while it streams: reasoning, text, calls. Pure.
 
-    Let me look.\n<tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call>
+    <think>\nThe clock tells.\n</think>\n\nLet me look.
+    <tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call>
 
-Source: the chat template of Qwen2.5 and Qwen3, which write calls so (Hermes' form).
+Source: the chat templates of Qwen2.5 and Qwen3, which write calls (Hermes' form) and reasoning so.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-from qwenctl.errors import InvalidRequest
-from qwenctl.runtime.schema import grammar_of
+from typing import Final, Literal
 
 OPENING: Final = "<tool_call>"
 CLOSING: Final = "</tool_call>"
+THINK: Final = "<think>"
+END_THINK: Final = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +31,117 @@ class Call:
     arguments: str
 
 
-Part = Content | Call
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What the model thought before it answered."""
+
+    text: str
+
+
+Part = Reasoning | Content | Call
 
 
 class AnswerSplitter:
     """Splits one answer, fed piece by piece in whatever cuts.
 
-    Text is held back only while it may still become a call, or the white space around one, which belongs to
+    `may_call`: whether calls are looked for. `split_reasoning`: whether the reasoning at the beginning is a
+    part of its own, without its tags; else it is text as it was written. `reasoning`: whether the answer
+    begins inside of it, because the prompt opened it. No call is looked for in reasoning.
+
+    Text is held back only while it may still become a tag, or the white space around one, which belongs to
     neither. What looks like a call and is none comes out as text: nothing is lost.
     """
+
+    def __init__(
+        self, *, may_call: bool = True, split_reasoning: bool = True, reasoning: bool = False
+    ) -> None:
+        self._thoughts = _ThoughtSplitter(split_reasoning, reasoning)
+        self._calls = _CallSplitter() if may_call else None
+
+    def feed(self, text: str) -> list[Part]:
+        """The parts that are certain after `text`."""
+        parts, rest = self._thoughts.feed(text)
+        return parts + self._answer(rest)
+
+    def finish(self) -> list[Part]:
+        """The rest, when the answer has ended; reasoning or a call may lack its end."""
+        parts, rest = self._thoughts.finish()
+        return parts + self._answer(rest) + (self._calls.finish() if self._calls else [])
+
+    def _answer(self, text: str) -> list[Part]:
+        if not text:
+            return []
+        return self._calls.feed(text) if self._calls else [Content(text)]
+
+
+class _ThoughtSplitter:
+    """Takes the reasoning off the beginning of an answer; what comes behind it is handed on."""
+
+    def __init__(self, split: bool, inside: bool) -> None:
+        self._split = split
+        self._held = ""
+        self._state: Literal["before", "inside", "behind", "over"] = "inside" if inside else "before"
+        self._said = False
+
+    def feed(self, text: str) -> tuple[list[Part], str]:
+        """The parts that are certain, and the text behind the reasoning."""
+        self._held += text
+        parts: list[Part] = []
+        if self._state == "before":
+            self._begin(parts)
+        if self._state == "inside":
+            self._go_on(parts)
+        if self._state == "behind":
+            self._held = self._held.lstrip() if self._split else self._held
+            self._state = "over" if self._held else "behind"
+        if self._state != "over":
+            return parts, ""
+        rest, self._held = self._held, ""
+        return parts, rest
+
+    def finish(self) -> tuple[list[Part], str]:
+        """The rest of either."""
+        rest, self._held = self._held, ""
+        if self._state != "inside":
+            return [], rest
+        parts: list[Part] = []
+        self._say(parts, rest)
+        return parts, ""
+
+    def _begin(self, parts: list[Part]) -> None:
+        start = self._held.lstrip()
+        if start.startswith(THINK):
+            self._state = "inside"
+            if self._split:
+                self._held = start[len(THINK) :]
+            else:
+                end = self._held.index(THINK) + len(THINK)
+                parts.append(Content(self._held[:end]))
+                self._held = self._held[end:]
+        elif not THINK.startswith(start):
+            self._state = "over"
+
+    def _go_on(self, parts: list[Part]) -> None:
+        thought, closed, after = self._held.partition(END_THINK)
+        if closed:
+            self._say(parts, thought.rstrip() if self._split else thought + closed)
+            self._held, self._state = after, "behind"
+            return
+        end = len(self._held) - _beginning_of(END_THINK, self._held)
+        thought = self._held[:end].rstrip() if self._split else self._held[:end]
+        self._held = self._held[len(thought) :]
+        self._say(parts, thought)
+
+    def _say(self, parts: list[Part], thought: str) -> None:
+        if self._split and not self._said:
+            thought = thought.lstrip()
+        if thought:
+            self._said = True
+            parts.append(Reasoning(thought) if self._split else Content(thought))
+
+
+class _CallSplitter:
+    """Takes the calls out of a text."""
 
     def __init__(self) -> None:
         self._held = ""  # outside of a call: what may be its beginning
@@ -86,34 +187,10 @@ class AnswerSplitter:
 
     def _certain(self) -> list[Part]:
         """Let go of all but an end that may be the beginning of a call."""
-        possible = next(n for n in range(len(OPENING) - 1, -1, -1) if self._held.endswith(OPENING[:n]))
-        end = len(self._held) - possible
+        end = len(self._held) - _beginning_of(OPENING, self._held)
         text = self._held[:end].rstrip()
         self._held = self._held[len(text) :]
         return [Content(text)] if text else []
-
-
-def call_grammar(tools: Sequence[dict[str, Any]], name: str | None) -> str:
-    """The grammar of one call of any of `tools`, or of the one called `name`, its arguments by their schema.
-
-    Raises: InvalidRequest for a tool that is not there, or parameters that a grammar cannot say.
-    """
-    functions = [tool.get("function") for tool in tools]
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": function.get("name")},
-                "arguments": function.get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-        }
-        for function in functions
-        if isinstance(function, dict) and name in (None, function.get("name"))
-    ]
-    if not calls:
-        raise InvalidRequest("`tool_choice` asks for a tool that is not among `tools`")
-    return grammar_of({"anyOf": calls}, f"{OPENING}\n", CLOSING)
 
 
 def _parse(text: str, closed: str, gap: str) -> Part:
@@ -128,6 +205,11 @@ def _parse(text: str, closed: str, gap: str) -> Part:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     return Content(gap + OPENING + text + closed)
+
+
+def _beginning_of(tag: str, text: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `tag`."""
+    return next(length for length in range(len(tag) - 1, -1, -1) if text.endswith(tag[:length]))
 
 
 def _no_number(name: str) -> float:

@@ -1,24 +1,25 @@
 """What one decode call computes: the pure decision, and the role of what carries it out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from operator import attrgetter
+from typing import Final, NamedTuple, Protocol
 
+from qwenctl.runtime.events import TokenLogprob
 from qwenctl.runtime.sampling import Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Successive tokens of one sequence, the first at position `start`.
 
-    With `logits` the next token can be sampled after the last of them.
+    `logits` is after how many of the last of them a next token can be sampled: 1 after a prompt or a sampled
+    token, more where drafted tokens follow, 0 in the midst of a prompt.
     """
 
     sequence: int
     start: int
     tokens: list[int]
-    logits: bool
+    logits: int
 
 
 class Backlog(Protocol):
@@ -39,29 +40,58 @@ class Backlog(Protocol):
         """How many of `tokens` are in the KV cache."""
         ...
 
+    @property
+    def draft(self) -> Sequence[int]:
+        """Tokens that may come next, to be verified with the one that waits."""
+        ...
+
 
 def compose(backlogs: Iterable[Backlog], limit: int) -> list[Span]:
     """Spans of up to `limit` tokens in all, sorted by sequence.
 
     Generations, which wait for one token each, come before prompts: a long prompt fills what they leave
-    and never stops them. Prompts are served in the order of `backlogs`, first come first done. `limit` is
-    at least the number of backlogs, so a generation always has its place.
+    and never stops them. Drafts come between them, as far as all of them fit. Prompts are served in the order
+    of `backlogs`, first come first done. `limit` is at least the number of backlogs, so a generation always
+    has its place.
 
     The sorting is for llama.cpp, which computes sequences together only where their ids ascend without a
-    gap. Source: llama-batch.cpp, llama_batch_allocr::split_equal with `sequential`.
+    gap, and only as many tokens of each as the shortest has: so drafts are cut to one length.
+    Source: llama-batch.cpp, llama_batch_allocr::split_equal with `sequential`.
     """
-    waiting = [(backlog, len(backlog.tokens) - backlog.decoded) for backlog in backlogs]
-    room = limit - sum(1 for _, pending in waiting if pending == 1)
     spans: list[Span] = []
-    for backlog, pending in waiting:
-        size = 1 if pending == 1 else min(pending, room)
+    prompts: list[Backlog] = []
+    drafts: list[Backlog] = []
+    for backlog in backlogs:
+        decoded, tokens = backlog.decoded, backlog.tokens
+        if len(tokens) - decoded > 1:
+            prompts.append(backlog)
+        elif backlog.draft:
+            drafts.append(backlog)
+        else:
+            spans.append(Span(backlog.sequence, decoded, tokens[decoded:], 1))
+    room = limit - len(spans) - len(drafts)
+    length = min([room // max(1, len(drafts)), *(len(backlog.draft) for backlog in drafts)])
+    for backlog in drafts:
+        chunk = [backlog.tokens[-1], *backlog.draft[:length]]
+        spans.append(Span(backlog.sequence, backlog.decoded, chunk, len(chunk)))
+    room -= length * len(drafts)
+    for backlog in prompts:
+        start, pending = backlog.decoded, len(backlog.tokens) - backlog.decoded
+        size = min(pending, room)
         if size == 0:
-            continue
-        room -= size if pending > 1 else 0
-        start = backlog.decoded
+            break
+        room -= size
         chunk = backlog.tokens[start : start + size]
-        spans.append(Span(backlog.sequence, start, chunk, size == pending))
-    return sorted(spans, key=lambda span: span.sequence)
+        spans.append(Span(backlog.sequence, start, chunk, int(size == pending)))
+    spans.sort(key=_sequence)
+    return spans
+
+
+_sequence: Final = attrgetter("sequence")
+
+
+State = bytearray
+"""What a sequence of the KV cache holds, in llama.cpp's own format."""
 
 
 class Outcome(Enum):
@@ -78,6 +108,10 @@ class Sampler(Protocol):
 
     def sample(self, row: int) -> int:
         """The next token after row `row` of the last decode; the token counts for the penalties."""
+        ...
+
+    def logprob(self, row: int, token: int, top: int) -> TokenLogprob:
+        """How likely `token` and the `top` likeliest ones were after that row, by the bare logits."""
         ...
 
     def close(self) -> None:
@@ -100,11 +134,46 @@ class Decoder(Protocol):
         """
         ...
 
+    @property
+    def rewinds(self) -> bool:
+        """Whether a sequence can be cut at any position; recurrent state cannot."""
+        ...
+
+    @property
+    def shifts(self) -> bool:
+        """Whether `drop` works."""
+        ...
+
+    @property
+    def sampling_threads(self) -> int:
+        """How many threads may sample rows of one decode at a time; 1 where more would not pay."""
+        ...
+
     def keep(self, sequence: int, length: int) -> bool:
         """Forgets all but the first `length` positions of a sequence.
 
         False where the model cannot (recurrent state): then the whole sequence is forgotten.
         """
+        ...
+
+    def drop(self, sequence: int, start: int, count: int) -> None:
+        """Forgets `count` positions from `start` on; those behind move up at the next decode."""
+        ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Makes sequence `target` hold what `source` holds now; the copying is done by the next decode."""
+        ...
+
+    def state_bytes(self, sequence: int) -> int:
+        """The size of what `save` would give; 0 when it would give nothing."""
+        ...
+
+    def save(self, sequence: int) -> State | None:
+        """What the sequence holds; None while a copy of it is still to be done, or where llama.cpp cannot."""
+        ...
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """Makes the sequence hold what was saved. False where that failed: then it holds anything."""
         ...
 
     def sampler(self, sampling: Sampling, history: Sequence[int]) -> Sampler:

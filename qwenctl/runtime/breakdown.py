@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from qwenctl.model.memory.configuration import Configuration, normalise
+from qwenctl.model.memory.configuration import Configuration, logit_rows
 from qwenctl.model.memory.figures import DeviceMemory, Estimate, HostMemory, Method
 from qwenctl.runtime.bindings import Library
 from qwenctl.runtime.ggml import GgmlDevice, ggml_devices
@@ -95,7 +95,7 @@ def read_memory(
         devices=tuple(DeviceMemory(name=name, **_sums(buffers, name)) for name in sorted(names)),
         host=HostMemory(
             **_sums(buffers, None),
-            output_bytes=vocabulary * _LOGIT_BYTES * normalise(configuration).sequences,
+            output_bytes=vocabulary * _LOGIT_BYTES * logit_rows(configuration),
         ),
         gpu_layers=wanted if names else 0,
         layers=layers,

@@ -1,25 +1,33 @@
-"""A model in llama.cpp: loading, its description, and its vocabulary."""
+"""A model in llama.cpp: loading, its description, how long a context it takes, and its vocabulary."""
 
 import ctypes
+import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from qwenctl.errors import FileMissing, InvalidRequest, LoadFailed, MemoryShort
+from qwenctl.model.purpose import Use
+from qwenctl.model.reach import Reach
+from qwenctl.runtime.adapters import LoadedAdapters, check_adapter
 from qwenctl.runtime.bindings import Library, library, load_backends
 from qwenctl.runtime.engine import EngineOptions, SpecialToken
 from qwenctl.runtime.ggml import ggml_devices
+from qwenctl.runtime.turns import Turns
 
 # Until memory is planned: enough for a conversation, small enough for a KV cache of a 7B model on a laptop.
 DEFAULT_CONTEXT_TOKENS: Final = 8192
 _NO_TOKEN: Final = -1
 _OVERFLOW: Final = -(2**31)  # llama_tokenize's answer to more tokens than it can count
+_YARN: Final = 2  # llama.h, LLAMA_ROPE_SCALING_TYPE_YARN
 
 
 class LlamaModel:
     """An open model; `close` frees its memory, after every context made from it is closed.
 
-    Tokenizing is safe from several threads (llama.h: "The API is thread-safe").
+    Tokenizing is safe from several threads (llama.h: "The API is thread-safe"). `turns` is for its contexts:
+    who computes takes one, for two that compute at once would fight for the cores.
     """
 
     def __init__(self, options: EngineOptions, *, allocate: bool = True) -> None:
@@ -27,8 +35,9 @@ class LlamaModel:
 
         Raises: FileMissing; MemoryShort when a device has too little; LoadFailed with llama.cpp's own reason.
         """
-        if not options.path.is_file():
-            raise FileMissing(f"there is no file `{options.path}`")
+        for path in (options.path, *options.splits):
+            if not path.is_file():
+                raise FileMissing(f"there is no file `{path}`")
         load_backends(options.backends)
         self.library: Final = library()
         api = self.library.api
@@ -39,13 +48,37 @@ class LlamaModel:
         if not allocate:
             parameters.no_alloc = True
             parameters.load_mode = api.llama_load_mode_from_str(b"none")  # with another it aborts
-        self.handle: Final = api.llama_model_load_from_file(bytes(options.path), parameters)
+        self.handle: Final = self._load(options, parameters)
         if not self.handle:
             raise self.library.log.failure(
                 f"llama.cpp refused `{options.path.name}`",
                 hint="the file is damaged or too new; pull the model again or upgrade qwenctl",
             )
         self.vocabulary: Final = Vocabulary(self.library, api.llama_model_get_vocab(self.handle))
+        # Read now: llama.cpp changes its own figure when a context is stretched.
+        self.trained_context_length: Final = int(api.llama_model_n_ctx_train(self.handle))
+        self.turns: Final = Turns()
+        try:
+            self._adapters = self._load_adapters(options if allocate else None)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, options: EngineOptions, parameters: Any) -> Any:
+        api = self.library.api
+        if not options.splits:
+            return api.llama_model_load_from_file(os.fsencode(options.path), parameters)
+        # By name, so that files of a split need not be called as llama.cpp would look for them.
+        names = [os.fsencode(path) for path in (options.path, *options.splits)]
+        return api.llama_model_load_from_splits(
+            (ctypes.c_char_p * len(names))(*names), len(names), parameters
+        )
+
+    def _load_adapters(self, options: EngineOptions | None) -> LoadedAdapters:
+        adapters = options.adapters if options else ()
+        for adapter in adapters:
+            check_adapter(adapter, self.architecture)
+        return LoadedAdapters(self.library, self.handle, adapters)
 
     def _parameters(self, options: EngineOptions) -> Any:
         api = self.library.api
@@ -88,34 +121,80 @@ class LlamaModel:
         return int(self.library.api.llama_model_n_layer(self.handle))
 
     @property
-    def trained_context_length(self) -> int:
-        """The context, in tokens, that the model was trained with."""
-        return int(self.library.api.llama_model_n_ctx_train(self.handle))
+    def dimensions(self) -> int:
+        """The length of what it makes of a text: a vector, or scores, the first of which counts."""
+        api = self.library.api
+        ranks = self.use.purpose == "ranking"
+        return int((api.llama_model_n_cls_out if ranks else api.llama_model_n_embd_out)(self.handle))
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether it computes texts with an encoder of its own, apart from what would generate."""
+        return bool(self.library.api.llama_model_has_encoder(self.handle))
+
+    @cached_property
+    def use(self) -> Use:
+        """What it is for."""
+        pooling = self._number("pooling_type")
+        causal = self._own("attention.causal") != "false"
+        return Use.read(self.architecture, None if pooling is None else int(pooling), causal=causal)
+
+    @cached_property
+    def reach(self) -> Reach:
+        """The contexts that it takes."""
+        return Reach.read(
+            self.architecture,
+            self.trained_context_length,
+            self._own("rope.scaling.type"),
+            self._number("rope.scaling.factor") or 0.0,
+            int(self._number("rope.scaling.original_context_length") or 0),
+        )
 
     @property
     def chat_template(self) -> str | None:
         """The Jinja text in the file."""
-        text = self.library.api.llama_model_chat_template(self.handle, None)
+        return self.template(None)
+
+    def template(self, name: str | None) -> str | None:
+        """The template of this name in the file; None names the chat's own."""
+        key = None if name is None else name.encode()
+        text = self.library.api.llama_model_chat_template(self.handle, key)
         return None if text is None else text.decode(errors="replace")
 
     def context_length(self, asked: int | None) -> int:
         """The context of one request: what was asked for, else the trained one up to 8192 tokens.
 
-        Raises: LoadFailed for more than the trained context, or less than one token.
+        Raises: LoadFailed for more than the model takes, or less than one token.
         """
-        trained = self.trained_context_length
+        reach = self.reach
         if asked is None:
-            return min(trained, DEFAULT_CONTEXT_TOKENS)
-        if not 0 < asked <= trained:
-            raise LoadFailed(
-                f"a context of {asked} tokens does not suit a model trained with {trained}",
-                hint=f"ask for at most {trained}",
-            )
+            return min(reach.trained_tokens, DEFAULT_CONTEXT_TOKENS)
+        if not reach.takes(asked):
+            raise LoadFailed(reach.refusal(asked), hint=f"ask for at most {reach.most_tokens}")
         return asked
+
+    def stretch(self, parameters: Any, context_length: int | None) -> None:
+        """Puts YaRN into the parameters of a context, if requests of this length need it."""
+        yarn = self.reach.yarn(context_length or 0)
+        if yarn is not None:
+            parameters.rope_scaling_type = _YARN
+            parameters.yarn_orig_ctx = yarn.original_tokens
+            parameters.rope_freq_scale = yarn.frequency_scale
+
+    def adapt(self, context: Any) -> None:
+        """Lays the adapters over a new context."""
+        self._adapters.lay_over(context)
 
     def close(self) -> None:
         """Frees the model. Call once."""
         self.library.api.llama_model_free(self.handle)
+
+    def _own(self, key: str) -> str | None:
+        return self._metadata(f"{self.architecture}.{key}".encode())
+
+    def _number(self, key: str) -> float | None:
+        text = self._own(key)
+        return None if text is None else float(text)
 
     def _metadata(self, key: bytes) -> str | None:
         buffer = ctypes.create_string_buffer(256)
@@ -137,19 +216,23 @@ class Vocabulary:
         self.beginning_of_sequence: Final = self._special(api.llama_vocab_bos(handle))
         self.end_of_sequence: Final = self._special(api.llama_vocab_eos(handle))
         self.end_of_turn: Final = self._special(api.llama_vocab_eot(handle))
+        self.separator: Final = self._special(api.llama_vocab_sep(handle))
         self.adds_beginning: Final = bool(api.llama_vocab_get_add_bos(handle))
+        self.adds_end: Final = bool(api.llama_vocab_get_add_eos(handle))
+        self.adds_separator: Final = bool(api.llama_vocab_get_add_sep(handle))
 
-    def tokenize(self, text: str) -> list[int]:
-        """The tokens of a prompt: names of special tokens become those tokens, and the model's beginning
-        of sequence is put in front where it wants one. llama-server does the same with every prompt.
+    def tokenize(self, text: str, *, framed: bool = True, specials: bool = True) -> list[int]:
+        """The tokens of a prompt. Names of special tokens become those tokens, with `specials`; with `framed`
+        the model's beginning of sequence is put in front where it wants one, and an end behind.
+        llama-server does the same with every prompt.
 
         Raises: InvalidRequest for text that llama.cpp cannot tokenize.
         """
         source = text.encode("utf-8", "replace")
         room = len(source) + 2  # a token has a byte at least; and the beginning and the end of sequence
-        tokens, count = self._tokenize(source, room)
+        tokens, count = self._tokenize(source, room, framed, specials)
         if _OVERFLOW < count < 0:
-            tokens, count = self._tokenize(source, -count)
+            tokens, count = self._tokenize(source, -count, framed, specials)
         if count < 0:
             raise InvalidRequest(f"the prompt of {len(source)} bytes is too long to be tokenized")
         return tokens[:count]
@@ -174,9 +257,12 @@ class Vocabulary:
         """Whether `token` ends an answer."""
         return bool(self._api.llama_vocab_is_eog(self._handle, token))
 
-    def _tokenize(self, source: bytes, room: int) -> tuple["ctypes.Array[ctypes.c_int32]", int]:
+    def _tokenize(
+        self, source: bytes, room: int, framed: bool, specials: bool
+    ) -> tuple["ctypes.Array[ctypes.c_int32]", int]:
         tokens = (ctypes.c_int32 * room)()
-        return tokens, self._api.llama_tokenize(self._handle, source, len(source), tokens, room, True, True)
+        size = len(source)
+        return tokens, self._api.llama_tokenize(self._handle, source, size, tokens, room, framed, specials)
 
     def _special(self, token: int) -> SpecialToken | None:
         if token == _NO_TOKEN:

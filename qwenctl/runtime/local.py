@@ -2,38 +2,68 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import Final
+
+import msgspec
 
 from qwenctl.errors import InvalidRequest
 from qwenctl.model.memory.figures import Estimate
+from qwenctl.runtime.answers import END_THINK, THINK
 from qwenctl.runtime.decoder import LlamaDecoder
+from qwenctl.runtime.draft_model import open_drafter
+from qwenctl.runtime.embedder import Embedder, normalised
 from qwenctl.runtime.engine import (
     Cancel,
     ChatRequest,
+    Embeddings,
+    EmbedRequest,
     EngineOptions,
     EngineStats,
     LoadedModel,
     Observer,
     Request,
+    RerankRequest,
+    Scores,
     pull,
 )
 from qwenctl.runtime.events import Event
 from qwenctl.runtime.generation import Generation, Task
 from qwenctl.runtime.host import resident_bytes
 from qwenctl.runtime.llama import LlamaModel, Vocabulary
-from qwenctl.runtime.scheduler import Scheduler, closed_error
+from qwenctl.runtime.prompt_cache import open_prompt_cache
+from qwenctl.runtime.sampling import GrammarReasoning
+from qwenctl.runtime.scheduler import Drafting, Scheduler, closed_error
+from qwenctl.runtime.speculation import Drafter
 from qwenctl.runtime.template import ChatTemplate
+from qwenctl.runtime.texts import pair_tokens, text_tokens
+
+_SYSTEM_ROLES: Final = ("system", "developer")
+_TURN_TOKENS: Final = 8  # what a template writes around a turn
 
 
 class LlamaEngine:
-    """`engine.Engine` on llama.cpp; make one with `open_engine`."""
+    """`engine.Engine` on llama.cpp; make one with `open_engine`.
 
-    def __init__(self, options: EngineOptions, model: LlamaModel, decoder: LlamaDecoder, loaded: LoadedModel):
+    A model that generates nothing has no decoder.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        model: LlamaModel,
+        decoder: LlamaDecoder | None,
+        drafter: Drafter | None,
+        embedder: Embedder,
+        loaded: LoadedModel,
+    ):
         self._model = model
         self._decoder = decoder
+        self._embedder = embedder
         self._loaded = loaded
-        self._scheduler = Scheduler(decoder, options.slots)
+        self._drafter = drafter
+        self._scheduler = _schedule(decoder, drafter, options) if decoder else None
         # Guards the model's memory: it is freed only when no thread tokenizes.
         self._changed = threading.Condition()
         self._users = 0
@@ -46,8 +76,8 @@ class LlamaEngine:
 
     def start(self, request: Request, observe: Observer) -> Cancel:
         """See `engine.Engine`. Rendering and tokenizing happen on the caller's thread."""
-        task = Task(self._tokenize(request), request.sampling, request.max_tokens, request.stop)
-        return self._scheduler.submit(Generation(task, observe, self._loaded.context_length))
+        scheduler, task = self._generating(), self._task(request)
+        return scheduler.submit(Generation(task, observe, self._loaded.context_length))
 
     def generate(self, request: Request) -> Iterator[Event]:
         """See `engine.Engine`."""
@@ -55,11 +85,37 @@ class LlamaEngine:
 
     def count_tokens(self, request: Request) -> int:
         """See `engine.Engine`."""
-        return len(self._tokenize(request))
+        self._generating()
+        return len(self._task(request).prompt)
+
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """See `engine.Engine`."""
+        if self._loaded.purpose == "ranking":
+            raise InvalidRequest(
+                "this model scores documents and makes no vectors", hint="embed with another, or rerank"
+            )
+        longest = self._loaded.context_length
+        with self._open_model() as model:
+            texts = text_tokens(model.vocabulary, request.texts, longest, truncate=request.truncate)
+            vectors = tuple(map(normalised, self._embedder.vectors(texts)))
+            return Embeddings(
+                dimensions=model.dimensions, vectors=vectors, prompt_tokens=sum(map(len, texts))
+            )
+
+    def rerank(self, request: RerankRequest) -> Scores:
+        """See `engine.Engine`."""
+        if self._loaded.purpose != "ranking":
+            raise InvalidRequest(
+                "this model does not rank documents", hint="a reranking model does, such as Qwen3-Reranker"
+            )
+        with self._open_model() as model:
+            pairs = pair_tokens(model, request.query, request.documents, self._loaded.context_length)
+            scores = tuple(vector[0] for vector in self._embedder.vectors(pairs))
+        return Scores(scores=scores, prompt_tokens=sum(map(len, pairs)))
 
     def stats(self) -> EngineStats:
-        """See `engine.Engine`."""
-        return self._scheduler.stats()
+        """See `engine.Engine`; texts that became vectors are counted with the prompts."""
+        return _with_texts(self._scheduler.stats() if self._scheduler else _NO_STATS, self._embedder.counts())
 
     def close(self) -> None:
         """See `engine.Engine`."""
@@ -67,11 +123,26 @@ class LlamaEngine:
             if self._closed:
                 return
             self._closed = True
-        self._scheduler.close()
+        if self._scheduler is not None:
+            self._scheduler.close()
+        self._embedder.close()
         with self._changed:
             self._changed.wait_for(lambda: self._users == 0)
-        self._decoder.close()
+        if self._drafter is not None:
+            self._drafter.close()
+        if self._decoder is not None:
+            self._decoder.close()
         self._model.close()
+
+    def _generating(self) -> Scheduler:
+        """Raises: InvalidRequest for a model that generates nothing."""
+        if self._scheduler is None:
+            does = "scores documents" if self._loaded.purpose == "ranking" else "turns texts into vectors"
+            raise InvalidRequest(
+                f"this model {does} and generates nothing",
+                hint="chat with another model; this one is for search",
+            )
+        return self._scheduler
 
     @contextmanager
     def _open_model(self) -> Iterator[LlamaModel]:
@@ -97,16 +168,40 @@ class LlamaEngine:
         bos, eos = self._loaded.beginning_of_sequence, self._loaded.end_of_sequence
         return ChatTemplate(source, bos=bos.text if bos else "", eos=eos.text if eos else "")
 
-    def _tokenize(self, request: Request) -> list[int]:
+    def _task(self, request: Request) -> Task:
+        reasoning, beginning = False, None
+        sampling = request.sampling
         with self._open_model() as model:
             if isinstance(request, ChatRequest):
                 text = _without_beginning(model.vocabulary, self._render(request))
+                reasoning = text.rstrip().endswith(THINK)
+                sampling = msgspec.structs.replace(
+                    sampling, grammar_reasoning=self._grammar_reasoning(text, reasoning)
+                )
+                beginning = _system_tokens(model.vocabulary, request)
             else:
                 text = request.prompt
+                sampling = msgspec.structs.replace(sampling, grammar_reasoning="ruled")
             tokens = model.vocabulary.tokenize(text)
         if not tokens:
             raise InvalidRequest("the prompt is empty", hint="give the model at least one character")
-        return tokens
+        return Task(
+            tokens,
+            sampling,
+            request.max_tokens,
+            request.stop,
+            request.top_logprobs,
+            reasoning,
+            request.overflow,
+            beginning,
+        )
+
+    def _grammar_reasoning(self, prompt: str, opened: bool) -> GrammarReasoning:
+        """What the reasoning before an answer is to a grammar, after the prompt that the template made."""
+        if opened:
+            return "open"
+        closed = prompt.rstrip().endswith(END_THINK) or THINK not in (self._loaded.chat_template or "")
+        return "ruled" if closed else "free"
 
     def _render(self, request: ChatRequest) -> str:
         if request.tool_choice not in ("auto", "none"):
@@ -117,19 +212,59 @@ class LlamaEngine:
 def open_engine(options: EngineOptions) -> LlamaEngine:
     """Loads a GGUF file and makes a context; the caller closes the engine.
 
+    A model that generates has its context for texts made with the first of them; one that does not has no
+    other.
+
     Raises: FileMissing; LoadFailed with llama.cpp's reason, or where the options do not suit the model.
     """
     before = resident_bytes()
     model = LlamaModel(options)
-    try:
+    with ExitStack() as opened:
+        opened.callback(model.close)
         context_length = model.context_length(options.context_length)
-        decoder = LlamaDecoder(model, options, context_length)
-    except BaseException:
-        model.close()
-        raise
+        generates = model.use.purpose == "text"
+        decoder = LlamaDecoder(model, options, context_length) if generates else None
+        if decoder is not None:
+            opened.callback(decoder.close)
+        drafter = open_drafter(model, options, context_length) if generates else None
+        if drafter is not None:
+            opened.callback(drafter.close)
+        embedder = Embedder(model, options, context_length, growing=generates)
+        opened.pop_all()
     grown = max(0, resident_bytes() - before)
-    loaded = _describe(model, options, context_length, grown, decoder.memory())
-    return LlamaEngine(options, model, decoder, loaded)
+    memory = decoder.memory() if decoder else embedder.memory()
+    loaded = _describe(model, options, context_length, grown, memory)
+    return LlamaEngine(options, model, decoder, drafter, embedder, loaded)
+
+
+def _schedule(decoder: LlamaDecoder, drafter: Drafter | None, options: EngineOptions) -> Scheduler:
+    drafting = Drafting(drafter, options.draft_tokens) if drafter else None
+    return Scheduler(decoder, options.slots, open_prompt_cache(options.prompt_cache_bytes), drafting)
+
+
+def _system_tokens(vocabulary: Vocabulary, request: ChatRequest) -> int | None:
+    """About as many tokens as the system part takes; None where tools are in it, or nobody will ask."""
+    if request.overflow == "refuse" or request.tools:
+        return None
+    system = [message.content for message in request.messages[:1] if message.role in _SYSTEM_ROLES]
+    texts = [content if isinstance(content, str) else "" for content in system]
+    return _TURN_TOKENS + sum(len(vocabulary.tokenize(text)) for text in texts)
+
+
+_NO_STATS: Final = EngineStats(
+    slots=0,
+    running=0,
+    waiting=0,
+    prompt_tokens=0,
+    cached_tokens=0,
+    completion_tokens=0,
+    decode_calls=0,
+)
+
+
+def _with_texts(stats: EngineStats, texts: dict[str, int]) -> EngineStats:
+    summed = {name: getattr(stats, name) + count for name, count in texts.items()}
+    return msgspec.structs.replace(stats, **summed)
 
 
 def _without_beginning(vocabulary: Vocabulary, text: str) -> str:
@@ -163,4 +298,7 @@ def _describe(
         chat_template=options.chat_template or model.chat_template,
         memory_bytes=grown_bytes,
         memory=memory,
+        purpose=model.use.purpose,
+        dimensions=model.dimensions,
+        notes=tuple(filter(None, [model.reach.note(context_length)])),
     )

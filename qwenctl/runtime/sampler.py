@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from qwenctl.errors import GenerationFailed, InvalidRequest
+from qwenctl.runtime.events import Likelihood, TokenLogprob
 from qwenctl.runtime.llama import LlamaModel
 from qwenctl.runtime.sampling import Sampling, Stage, stages
+from qwenctl.runtime.triggers import TriggerWatch, behind_reasoning
 
 _REJECTED: Final = -math.inf
 
@@ -23,11 +25,12 @@ class LlamaSampler:
         self._api = model.library.api
         self._draws = self._chain = self._new_chain()
         self._grammar: Any = None
+        self._watch: TriggerWatch | None = None
         try:
             for stage in stages(sampling, model.vocabulary.size):
                 self._add(stage)
             if sampling.grammar:
-                self._guide(sampling.grammar)
+                self._guide(sampling)
         except BaseException:
             self.close()
             raise
@@ -38,7 +41,27 @@ class LlamaSampler:
         """See `batches.Sampler`. Raises: GenerationFailed when no token can follow in the grammar."""
         if self._grammar is None:
             return int(self._api.llama_sampler_sample(self._chain, self._context, row))
-        return self._sample_guided(row)
+        if self._watch is None:
+            return self._sample_guided(row)
+        token = int(self._api.llama_sampler_sample(self._draws, self._context, row))
+        self._look_for_the_trigger(self._watch, token)
+        return token
+
+    def logprob(self, row: int, token: int, top: int) -> TokenLogprob:
+        """See `batches.Sampler`. The logits are looked at where llama.cpp has them, not copied."""
+        import numpy  # only requests for log probabilities need it: 30 MB of memory
+
+        size = self._model.vocabulary.size
+        logits = numpy.ctypeslib.as_array(self._api.llama_get_logits_ith(self._context, row), (size,))
+        highest = logits.max()
+        total = highest + numpy.log(numpy.exp(logits - highest).sum(dtype=numpy.float64))
+        best: Any = numpy.argpartition(logits, -top)[-top:] if top else []
+        ranked = sorted((int(index) for index in best), key=lambda index: (-logits[index], index))
+        chosen, *others = (
+            Likelihood(index, self._model.vocabulary.piece(index), float(logits[index] - total))
+            for index in (token, *ranked)
+        )
+        return TokenLogprob(chosen, tuple(others))
 
     def close(self) -> None:
         """See `batches.Sampler`."""
@@ -57,6 +80,27 @@ class LlamaSampler:
         self._api.llama_sampler_free(trial)
         self._require_a_way_on()  # llama.cpp ends the process when it has to accept what the grammar refuses
         return int(self._api.llama_sampler_sample(self._chain, self._context, row))
+
+    def _look_for_the_trigger(self, watch: TriggerWatch, token: int) -> None:
+        """Let the grammar rule from now on if `token` ends a trigger.
+
+        llama.cpp's own lazy grammar ends the process where a token ends the trigger and goes on with what the
+        grammar refuses; here such a token has not called it.
+        """
+        behind = watch.feed(self._model.vocabulary.piece(token))
+        if behind is None:
+            return
+        for following in self._tokens(behind):
+            if not self._allows(following):
+                self._api.llama_sampler_reset(self._grammar)
+                return
+            self._api.llama_sampler_accept(self._grammar, following)
+        self._watch = None
+
+    def _tokens(self, text: bytes) -> list[int]:
+        vocabulary = self._model.vocabulary
+        tokens = vocabulary.tokenize(text.decode(errors="replace")) if text else []
+        return tokens[1:] if tokens and vocabulary.adds_beginning else tokens
 
     def _allows(self, token: int) -> bool:
         candidate = (self._api.llama_token_data * 1)(self._api.llama_token_data(token, 0.0, 0.0))
@@ -81,12 +125,17 @@ class LlamaSampler:
         pointer = ctypes.cast(data, ctypes.POINTER(self._api.llama_token_data))
         return self._api.llama_token_data_array(pointer, size, -1, False)
 
-    def _guide(self, grammar: str) -> None:
+    def _guide(self, sampling: Sampling) -> None:
         """Put the grammar before the stages that were added so far."""
         log, vocabulary = self._model.library.log, self._model.vocabulary
         log.clear()
-        text = grammar.encode()
-        guide = self._api.llama_sampler_init_grammar(vocabulary.handle, text, b"root")
+        text, root = sampling.grammar, "root"
+        opened = sampling.grammar_reasoning == "open"
+        if sampling.grammar_triggers:
+            self._watch = TriggerWatch(sampling.grammar_triggers, reasoning=opened)
+        elif sampling.grammar_reasoning != "ruled":
+            text, root = behind_reasoning(text, opened=opened)
+        guide = self._api.llama_sampler_init_grammar(vocabulary.handle, text.encode(), root.encode())
         if not guide:
             raise InvalidRequest(f"llama.cpp refuses the grammar: {log.error()}")
         outer = self._new_chain()

@@ -1,7 +1,7 @@
 """How the next token is chosen: the values a caller may set, and the order llama.cpp applies them in."""
 
 import math
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 import msgspec
 
@@ -14,6 +14,8 @@ MAX_BIASES: Final = 1024
 MAX_BREAKERS: Final = 64
 MAX_BREAKER_LENGTH: Final = 40
 MAX_GRAMMAR_LENGTH: Final = 256 * 1024
+MAX_TRIGGERS: Final = 16
+MAX_TRIGGER_LENGTH: Final = 64
 
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0.0, 100.0),
@@ -39,6 +41,16 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 }
 
 
+GrammarReasoning = Literal["free", "open", "ruled"]
+
+
+class Guidance(TypedDict, total=False):
+    """The fields of `Sampling` that decide about the form of an answer."""
+
+    grammar: str
+    grammar_triggers: tuple[str, ...]
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Sampling parameters, valid once they exist; the defaults are llama.cpp's own.
 
@@ -47,7 +59,11 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     `penalty_window` is the number of last tokens, prompt included, that the penalties look at, `dry_window`
     the same for DRY, which is on with a `dry_multiplier`. XTC is on with an `xtc_probability`. `mirostat`
     1 or 2 replaces all filters by one that holds the surprise at `mirostat_tau`. `logit_bias` adds to the
-    logits of tokens. `grammar` (GBNF with a rule `root`) allows only texts that it derives. `seed` None
+    logits of tokens. `grammar` (GBNF with a rule `root`) allows only texts that it derives; where there are
+    `grammar_triggers`, all text is allowed up to the first of them, and the grammar says what may follow it.
+    `grammar_reasoning` is what it means for the reasoning before an answer: `free` leaves that alone, `open`
+    too where the prompt has opened it already, `ruled` allows none. The engine knows what its prompt and its
+    template make of `free`. `seed` None
     draws a new one for each request.
 
     Raises: InvalidRequest for a value outside its range.
@@ -75,6 +91,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     mirostat_eta: float = 0.1
     logit_bias: tuple[tuple[int, float], ...] = ()
     grammar: str = ""
+    grammar_triggers: tuple[str, ...] = ()
+    grammar_reasoning: GrammarReasoning = "free"
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -95,6 +113,10 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(f"`dry_sequence_breakers` takes {limits}")
         if len(self.grammar) > MAX_GRAMMAR_LENGTH or "\0" in self.grammar:
             raise InvalidRequest(f"`grammar` is longer than {MAX_GRAMMAR_LENGTH} characters, or no text")
+        triggers = self.grammar_triggers
+        if len(triggers) > MAX_TRIGGERS or not all(0 < len(text) <= MAX_TRIGGER_LENGTH for text in triggers):
+            limits = f"up to {MAX_TRIGGERS} texts of 1 to {MAX_TRIGGER_LENGTH} characters"
+            raise InvalidRequest(f"`grammar_triggers` takes {limits}")
 
     @property
     def history_tokens(self) -> int:

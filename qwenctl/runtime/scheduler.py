@@ -1,48 +1,82 @@
 """Many requests on one context: they join and leave between decode steps.
 
-One thread owns the decoder and runs rounds: retire what was cancelled, give free slots to who waits longest,
-decode one batch (`batches.compose`), sample a token for every sequence that is due. Other threads only append
-to the queue, mark generations as cancelled, and may interrupt a running decode.
+One thread owns the decoder and runs rounds: retire what was cancelled, seat who waits longest (`seating`),
+perhaps guess ahead (`speculation`), decode one batch (`batches.compose`), sample for who is due (`draws`).
+Other threads only append to the queue, mark generations as cancelled, and may interrupt a running decode.
 """
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from qwenctl.errors import GenerationFailed, MemoryShort, QwenctlError
+from qwenctl.errors import GenerationFailed, InvalidRequest, MemoryShort, QwenctlError
 from qwenctl.runtime.batches import Decoder, Outcome, Span, compose
+from qwenctl.runtime.draws import Draws, Due
 from qwenctl.runtime.engine import Cancel, EngineStats
 from qwenctl.runtime.generation import Generation
-from qwenctl.runtime.slots import Slot, choose_slot
+from qwenctl.runtime.overflow import dropped_tokens
+from qwenctl.runtime.prompt_cache import PromptCache
+from qwenctl.runtime.seating import Seating
+from qwenctl.runtime.speculation import Drafter, Guess
 
 _log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafting:
+    """Where guesses come from, and how many tokens of one sequence are guessed at a time."""
+
+    drafter: Drafter
+    tokens: int
 
 
 class Scheduler:
     """Runs generations on a decoder until `close`; its methods may be called from any thread.
 
-    It does not own the decoder: close the scheduler first, then free the decoder.
+    It does not own the decoder, nor the drafter: close the scheduler first, then free them.
     """
 
-    def __init__(self, decoder: Decoder, slots: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        slots: int,
+        cache: PromptCache | None = None,
+        drafting: Drafting | None = None,
+    ) -> None:
         self._decoder = decoder
-        self._slots = [Slot(sequence) for sequence in range(slots)]
+        self._slots: Final = slots
+        self._seating = Seating(decoder, slots, cache)
+        self._drafting = drafting if decoder.rewinds else None
+        if drafting is not None and not decoder.rewinds:
+            _log.warning("the model cannot take back a guess: it runs without speculation")
+        self._draws = Draws(decoder.sampling_threads, decoder.ends)
         self._running: list[Generation] = []  # in order of admission
         self._by_sequence: dict[int, Generation] = {}
-        self._releases = 0
-        self._counts = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "decode_calls": 0}
+        self._sliding: list[Generation] = []  # those whose context may shift
+        self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._decode_calls = self._drafted_tokens = self._accepted_tokens = 0
         # Guarded by the condition, because other threads use them:
         self._changed = threading.Condition()
         self._waiting: deque[Generation] = deque()
         self._in_flight: Sequence[Generation] = ()
+        self._cancelled = False  # whether any generation was, since the decode thread looked
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
 
     def submit(self, generation: Generation) -> Cancel:
-        """Queues `generation`; its events come on the decode thread. Raises: GenerationFailed when closed."""
+        """Queues `generation`; its events come on the decode thread.
+
+        Raises: GenerationFailed when closed; InvalidRequest where the context is to shift and cannot.
+        """
+        if generation.task.overflow == "shift" and not self._decoder.shifts:
+            raise InvalidRequest(
+                "this model cannot move on in a full context",
+                hint="let the prompt be cut (`truncate`), or ask for a larger context",
+            )
         with self._changed:
             if self._closed:
                 raise closed_error()
@@ -53,10 +87,15 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """The counters as they are."""
         return EngineStats(
-            slots=len(self._slots),
+            slots=self._slots,
             running=len(self._running),
             waiting=len(self._waiting),
-            **self._counts,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+            decode_calls=self._decode_calls,
+            drafted_tokens=self._drafted_tokens,
+            accepted_tokens=self._accepted_tokens,
         )
 
     def close(self) -> None:
@@ -66,12 +105,13 @@ class Scheduler:
             self._decoder.interrupt(True)
             self._changed.notify()
         self._thread.join()
+        self._draws.close()
 
     def _cancel(self, generation: Generation) -> None:
         with self._changed:
             if generation.over:
                 return
-            generation.cancelled = True
+            generation.cancelled = self._cancelled = True
             if self._worth_interrupting(generation):
                 self._decoder.interrupt(True)
             self._changed.notify()
@@ -100,17 +140,28 @@ class Scheduler:
             generation.fail(closed_error())
 
     def _has_work(self) -> bool:
+        if self._running:
+            return not self._closed
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._closed)
             return not self._closed
 
     def _round(self) -> None:
-        self._retire_cancelled()
-        self._admit()
-        spans = compose(self._running, self._decoder.batch_tokens)
+        if self._cancelled:
+            self._retire_cancelled()
+        if self._waiting:
+            self._cached_tokens += self._seating.settle()  # before another takes the place of who left
+            self._admit()
+        self._cached_tokens += self._seating.settle()
+        ready = self._seating.ready(self._running)
+        if self._sliding:
+            self._shift()
+        if self._drafting is not None:
+            self._draft(ready, self._drafting)
+        spans = compose(ready, self._decoder.batch_tokens)
         generations = [self._by_sequence[span.sequence] for span in spans]
         with self._changed:
-            if not spans or self._closed or any(generation.cancelled for generation in generations):
+            if not spans or self._closed or self._cancelled:
                 return
             self._decoder.interrupt(False)
             self._in_flight = generations
@@ -120,6 +171,7 @@ class Scheduler:
 
     def _retire_cancelled(self) -> None:
         with self._changed:
+            self._cancelled = False
             cancelled = [generation for generation in self._waiting if generation.cancelled]
             for generation in cancelled:
                 self._waiting.remove(generation)
@@ -131,7 +183,7 @@ class Scheduler:
             generation.conclude()
 
     def _admit(self) -> None:
-        while len(self._running) < len(self._slots):
+        while len(self._running) < self._slots:
             with self._changed:
                 if not self._waiting:
                     return
@@ -142,22 +194,38 @@ class Scheduler:
                 generation.fail(error)
 
     def _seat(self, generation: Generation) -> None:
-        prompt = generation.tokens
-        sampler = self._decoder.sampler(generation.task.sampling, prompt)
-        choice = choose_slot(self._slots, prompt)
-        assert choice is not None, "a generation is seated only when a slot is free"
-        slot, reuse = choice.slot, choice.reuse
-        if reuse < len(slot.tokens) and not self._decoder.keep(slot.sequence, reuse):
-            reuse = 0
-        slot.busy = True
-        generation.begin(slot.sequence, reuse, sampler)
+        generation.sampler = self._decoder.sampler(generation.task.sampling, generation.tokens)
+        self._cached_tokens += self._seating.seat(generation)
+        self._prompt_tokens += generation.prompt_tokens
         self._running.append(generation)
-        self._by_sequence[slot.sequence] = generation
-        self._counts["prompt_tokens"] += len(prompt)
-        self._counts["cached_tokens"] += reuse
+        self._by_sequence[generation.sequence] = generation
+        if generation.task.overflow == "shift":
+            self._sliding.append(generation)
+
+    def _shift(self) -> None:
+        """Makes room where the context is full and the answer may go on."""
+        for generation in self._sliding:
+            if generation.full and not generation.prefilling:
+                count = dropped_tokens(generation.decoded, generation.kept)
+                self._decoder.drop(generation.sequence, generation.kept, count)
+                generation.shift(count)
+
+    def _draft(self, generations: Sequence[Generation], drafting: Drafting) -> None:
+        drafters: list[Generation] = []
+        for generation in generations:
+            generation.draft = []
+            if not generation.prefilling and generation.pace.due() and generation.draft_room > 0:
+                drafters.append(generation)
+        guesses = [
+            Guess(generation.sequence, generation.tokens, min(drafting.tokens, generation.draft_room))
+            for generation in drafters
+        ]
+        if guesses:
+            for generation, draft in zip(drafters, drafting.drafter.draft(guesses), strict=True):
+                generation.draft = draft
 
     def _decode(self, spans: Sequence[Span]) -> None:
-        self._counts["decode_calls"] += 1
+        self._decode_calls += 1
         outcome = self._decoder.decode(spans)
         if outcome is Outcome.DONE:
             self._collect(spans)
@@ -175,42 +243,67 @@ class Scheduler:
             self._decode(compose(alone, self._decoder.batch_tokens))
 
     def _collect(self, spans: Sequence[Span]) -> None:
-        row = -1
+        """Samples after every span that asked for it, and hands out what came."""
+        row = 0
+        asked: list[tuple[Generation, Span]] = []
+        due: list[Due] = []
         for span in spans:
-            row += len(span.tokens)
             generation = self._by_sequence[span.sequence]
-            generation.decoded += len(span.tokens)
-            if not span.logits:
-                continue
-            assert generation.sampler is not None
-            try:
-                token = generation.sampler.sample(row)
-            except QwenctlError as error:  # a grammar without a way on: the others have theirs
-                self._fail(span.sequence, error)
-                continue
-            self._counts["completion_tokens"] += 1
-            generation.accept(token, self._decoder.piece(token), self._decoder.ends(token))
+            size, rows = len(span.tokens), span.logits
+            row += size
+            generation.decoded += size
+            generation.shifting = False
+            if rows:
+                assert generation.sampler is not None
+                draft = span.tokens[1:] if rows > 1 else ()
+                due.append((generation.sampler, row - rows, draft, generation.task.top_logprobs))
+                asked.append((generation, span))
+        for (generation, span), (drawn, error) in zip(asked, self._draws.draw(due), strict=True):
+            if span.logits > 1:
+                self._take_back(generation, span, len(drawn) - 1)
+            for token, logprob in drawn:
+                self._completion_tokens += 1
+                generation.accept(token, self._decoder.piece(token), self._decoder.ends(token), logprob)
+                if generation.over:
+                    break
             if generation.over:
                 self._release(generation)
                 generation.conclude()
+            elif error is not None:
+                self._fail(span.sequence, error)
+
+    def _take_back(self, generation: Generation, span: Span, came: int) -> None:
+        """Forgets the drafted tokens behind the `came` ones that were right."""
+        drafted, accepted = span.logits - 1, max(0, came)
+        generation.pace.note(drafted, accepted)
+        self._drafted_tokens += drafted
+        self._accepted_tokens += accepted
+        if accepted < drafted:
+            generation.decoded = span.start + 1 + accepted
+            if not self._decoder.keep(span.sequence, generation.decoded):
+                generation.forget()
 
     def _rewind(self, spans: Sequence[Span]) -> None:
-        """Brings the sequences back to what they held before a decode that did not finish."""
+        """Brings the sequences back to what they held before a decode that did not finish.
+
+        A shift may have been done in part of the layers: what it touched is computed again.
+        """
         for span in spans:
             if not self._decoder.keep(span.sequence, span.start):
-                self._by_sequence[span.sequence].decoded = 0
+                self._by_sequence[span.sequence].forget()
+        for generation in self._running:
+            if generation.shifting:
+                self._decoder.keep(generation.sequence, 0)
+                generation.forget()
 
     def _release(self, generation: Generation) -> None:
-        """Frees the slot; what it holds stays for a prompt with the same beginning."""
         assert generation.sampler is not None
         generation.sampler.close()
         self._running.remove(generation)
         del self._by_sequence[generation.sequence]
-        slot = self._slots[generation.sequence]
-        slot.tokens = generation.tokens[: generation.decoded]
-        slot.busy = False
-        self._releases += 1
-        slot.released = self._releases
+        if generation in self._sliding:
+            self._sliding.remove(generation)
+        self._seating.release(generation)
 
     def _fail(self, sequence: int, error: QwenctlError) -> None:
         generation = self._by_sequence[sequence]
@@ -224,9 +317,7 @@ class Scheduler:
         for generation in [*self._running]:
             self._release(generation)
             generation.fail(error)
-        for slot in self._slots:
-            self._decoder.keep(slot.sequence, 0)
-            slot.tokens = []
+        self._seating.clear()
 
 
 def _failure(outcome: Outcome, reason: str) -> GenerationFailed | MemoryShort:

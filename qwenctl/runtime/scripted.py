@@ -3,6 +3,8 @@
 `python -m qwenctl.runtime.scripted` is a worker process around one.
 """
 
+import math
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +14,27 @@ from qwenctl.errors import GenerationFailed, PromptTooLong, QwenctlError
 from qwenctl.runtime.engine import (
     Cancel,
     ChatRequest,
+    Embeddings,
+    EmbedRequest,
     EngineOptions,
     EngineStats,
     LoadedModel,
     Observer,
     Request,
+    RerankRequest,
+    Scores,
     pull,
 )
-from qwenctl.runtime.events import Event, Finished, FinishReason, PromptProcessed, TextDelta, Usage
+from qwenctl.runtime.events import (
+    Event,
+    Finished,
+    FinishReason,
+    Likelihood,
+    PromptProcessed,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+)
 from qwenctl.runtime.stops import StopMatcher
 
 Script = Callable[[Request], str]
@@ -84,6 +99,18 @@ class ScriptedEngine:
         """See `engine.Engine`: one token is one character."""
         return sum(map(len, _texts(request)))
 
+    def embed(self, request: EmbedRequest) -> Embeddings:
+        """See `engine.Engine`: each vector tells the length of its text by its direction."""
+        angles = [len(text) / 100 for text in request.texts]
+        vectors = tuple(struct.pack("<2f", math.cos(angle), math.sin(angle)) for angle in angles)
+        return Embeddings(dimensions=2, vectors=vectors, prompt_tokens=sum(map(len, request.texts)))
+
+    def rerank(self, request: RerankRequest) -> Scores:
+        """See `engine.Engine`: the score is how many words of the query a document has."""
+        words = set(request.query.split())
+        scores = tuple(float(len(words & set(text.split()))) for text in request.documents)
+        return Scores(scores=scores, prompt_tokens=len(request.query) + sum(map(len, request.documents)))
+
     def stats(self) -> EngineStats:
         """See `engine.Engine`."""
         with self._changed:
@@ -130,7 +157,7 @@ class ScriptedEngine:
         if run.cancelled or self._closed:
             return self._ended()
         answer = self._script(run.request)
-        stops = StopMatcher(run.request.stop)
+        stops = run.stops
         for character in answer:
             with self._changed:
                 self._changed.wait_for(lambda: run.cancelled or self._closed, timeout=self._pause_seconds)
@@ -161,6 +188,7 @@ class _Run:
         self.limit = limit
         self.cancelled = False
         self.completed = 0
+        self.stops = StopMatcher(request.stop)
         self._prompt_tokens = prompt_tokens
         self._unsaid = 0
         self._began = time.perf_counter()
@@ -176,13 +204,23 @@ class _Run:
     def say(self, text: str) -> None:
         """Emits `text`, if there is any."""
         if text:
-            self.observe(TextDelta(text, self._unsaid))
+            self.observe(TextDelta(text, self._unsaid, self._logprobs(text)))
             self._unsaid = 0
+
+    def _logprobs(self, text: str) -> tuple[TokenLogprob, ...]:
+        """Each character certain, and as many others, each half as likely as the one before."""
+        top = self.request.top_logprobs
+        if top is None:
+            return ()
+        rest = tuple(Likelihood(n, bytes([n]), -n * math.log(2)) for n in range(1, top))
+        chosen = [Likelihood(ord(character), character.encode(), 0.0) for character in text]
+        return tuple(TokenLogprob(one, (one, *rest)[:top]) for one in chosen)
 
     def finished(self, reason: FinishReason) -> Finished:
         """The last event."""
         seconds = time.perf_counter() - self._began
-        return Finished(reason, Usage(self._prompt_tokens, self.completed, 0, 0.0, seconds))
+        usage = Usage(self._prompt_tokens, self.completed, 0, 0.0, seconds)
+        return Finished(reason, usage, self.stops.matched)
 
 
 def _limit(max_tokens: int | None, room: int) -> int:
@@ -208,6 +246,7 @@ def _describe(slots: int, context_length: int) -> LoadedModel:
         context_length=context_length,
         trained_context_length=context_length,
         slots=slots,
+        dimensions=2,
     )
 
 

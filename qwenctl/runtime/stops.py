@@ -22,6 +22,8 @@ class StopMatcher:
     def __init__(self, stops: Sequence[str]) -> None:
         self._patterns: Final = [_Pattern(stop) for stop in stops]
         self._held = ""
+        self.matched: str | None = None
+        """The stop string that came, once one came."""
 
     def feed(self, text: str) -> Matched:
         """What `text` lets us show."""
@@ -33,7 +35,9 @@ class StopMatcher:
             complete = [p.length for p in self._patterns if p.advance(held[end])]
             if complete:
                 self._held = ""
-                return Matched(held[: end + 1 - max(complete)], True)
+                start = end + 1 - max(complete)
+                self.matched = held[start : end + 1]
+                return Matched(held[:start], True)
         keep = len(held) - max(pattern.matched for pattern in self._patterns)
         self._held = held[keep:]
         return Matched(held[:keep], False)

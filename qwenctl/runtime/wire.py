@@ -7,6 +7,8 @@ reports come back on its stdout. Ids are the runner's choice, unique among the r
     Generate  → Emitted… with Finished last | Failed(id)
     Cancel    → (the request's Emitted(Finished) follows, unless it was over)
     Count     → Counted | Failed(id)
+    Embed     → Embedded | Failed(id)
+    Rerank    → Ranked | Failed(id)
     ReadStats → Stats
     Shutdown  → the process ends; so does the end of stdin
 """
@@ -17,7 +19,16 @@ from typing import Final
 import msgspec
 
 from qwenctl.errors import EngineError, QwenctlError, error_class
-from qwenctl.runtime.engine import EngineOptions, EngineStats, LoadedModel, Request
+from qwenctl.runtime.engine import (
+    Embeddings,
+    EmbedRequest,
+    EngineOptions,
+    EngineStats,
+    LoadedModel,
+    Request,
+    RerankRequest,
+    Scores,
+)
 from qwenctl.runtime.events import Event
 
 _LENGTH_BYTES: Final = 4
@@ -51,6 +62,20 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
     request: Request
 
 
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Turn texts into vectors."""
+
+    id: int
+    request: EmbedRequest
+
+
+class Rerank(msgspec.Struct, frozen=True, tag="rerank"):
+    """Score documents."""
+
+    id: int
+    request: RerankRequest
+
+
 class ReadStats(msgspec.Struct, frozen=True, tag="read_stats"):
     """Ask for the counters."""
 
@@ -81,6 +106,20 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     tokens: int
 
 
+class Embedded(msgspec.Struct, frozen=True, tag="embedded"):
+    """The answer to `Embed`."""
+
+    id: int
+    embeddings: Embeddings
+
+
+class Ranked(msgspec.Struct, frozen=True, tag="ranked"):
+    """The answer to `Rerank`."""
+
+    id: int
+    scores: Scores
+
+
 class Stats(msgspec.Struct, frozen=True, tag="stats"):
     """The answer to `ReadStats`; `resident_bytes` is the memory of the whole worker process."""
 
@@ -107,8 +146,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
         return error_class(self.code)(self.message, hint=self.hint)
 
 
-Command = Load | Generate | Cancel | Count | ReadStats | Shutdown
-Report = Loaded | Emitted | Counted | Stats | Failed
+Command = Load | Generate | Cancel | Count | Embed | Rerank | ReadStats | Shutdown
+Report = Loaded | Emitted | Counted | Embedded | Ranked | Stats | Failed
 
 
 class FrameReader:

@@ -1,8 +1,9 @@
 """The process around one loaded model: `python -m qwenctl.runtime.worker`, spoken to in `wire` frames.
 
-Three threads beside the engine's own: this one reads commands, so that a cancel is never stuck behind work;
-one prepares requests in order (load, render, tokenize); one writes reports, so that a slow reader never
-stops the decoding. stderr is the log. The end of stdin ends the process: its parent is gone.
+Four threads beside the engine's own: this one reads commands, so that a cancel is never stuck behind work;
+one prepares requests in order (load, render, tokenize); one computes texts that become vectors or scores,
+one request after the other; one writes reports, so that a slow reader never stops the decoding. stderr is
+the log. The end of stdin ends the process: its parent is gone.
 """
 
 import logging
@@ -15,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NoReturn
 
-from qwenctl.errors import Conflict, EngineError, MemoryShort, QwenctlError
+from qwenctl.errors import Conflict, EngineError, InvalidRequest, MemoryShort, QwenctlError
 from qwenctl.runtime import wire
 from qwenctl.runtime.engine import Cancel, Engine, EngineOptions
 from qwenctl.runtime.events import Event, Finished
@@ -24,6 +25,7 @@ from qwenctl.runtime.host import resident_bytes
 OpenEngine = Callable[[EngineOptions], Engine]
 
 _READ_BYTES: Final = 1 << 16
+_NUMBER_BYTES: Final = 4
 _log: Final = logging.getLogger(__name__)
 
 
@@ -33,14 +35,16 @@ class Worker:
     def __init__(self, open_engine: OpenEngine, outbox: "SimpleQueue[wire.Report | None]") -> None:
         self._open_engine = open_engine
         self._outbox = outbox
-        self._prepared: SimpleQueue[wire.Command | None] = SimpleQueue()
+        self._to_prepare: SimpleQueue[wire.Command] = SimpleQueue()
+        self._to_compute: SimpleQueue[wire.Command] = SimpleQueue()
         self._engine: Engine | None = None
         # Guarded by the lock: what runs, and what was cancelled before it did.
         self._lock = threading.Lock()
         self._pending: set[int] = set()
         self._cancels: dict[int, Cancel] = {}
         self._cancelled: set[int] = set()
-        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+        for name, queue in (("prepare", self._to_prepare), ("texts", self._to_compute)):
+            threading.Thread(target=self._serve, args=(queue,), name=name, daemon=True).start()
 
     def handle(self, command: wire.Command) -> None:
         """Carries out or hands on one command; never waits for the engine."""
@@ -52,9 +56,9 @@ class Worker:
             case wire.Generate(id):
                 with self._lock:
                     self._pending.add(id)
-                self._prepared.put(command)
+                self._to_prepare.put(command)
             case _:
-                self._prepared.put(command)
+                self._to_prepare.put(command)
 
     def close(self) -> None:
         """Closes the engine; what still runs fails."""
@@ -75,13 +79,15 @@ class Worker:
             return
         self._outbox.put(wire.Stats(id, self._engine.stats(), resident_bytes()))
 
-    # --- the preparing thread ----------------------------------------------------------------------
+    # --- the threads that prepare, and that compute texts ------------------------------------------
 
-    def _prepare(self) -> None:
-        while (command := self._prepared.get()) is not None:
-            id = command.id if isinstance(command, wire.Generate | wire.Count) else None
+    def _serve(self, queue: "SimpleQueue[wire.Command]") -> None:
+        carry_out = self._carry_out if queue is self._to_prepare else self._compute
+        while True:
+            command = queue.get()
+            id = getattr(command, "id", None)
             try:
-                self._carry_out(command)
+                carry_out(command)
             except QwenctlError as error:
                 self._fail(id, error)
             except Exception as error:  # noqa: BLE001 - a server loop outlives its bugs
@@ -98,8 +104,24 @@ class Worker:
             raise _not_loaded()
         elif isinstance(command, wire.Count):
             self._outbox.put(wire.Counted(command.id, self._engine.count_tokens(command.request)))
+        elif isinstance(command, wire.Embed | wire.Rerank):
+            self._to_compute.put(command)  # which takes long, and must keep nobody waiting
         elif isinstance(command, wire.Generate):
             self._start(self._engine, command)
+
+    def _compute(self, command: wire.Command) -> None:
+        assert self._engine is not None
+        if isinstance(command, wire.Embed):
+            dimensions = self._engine.model.dimensions
+            most = wire.MAX_FRAME_BYTES // 2 // (_NUMBER_BYTES * max(1, dimensions))
+            if len(command.request.texts) > most:
+                raise InvalidRequest(
+                    f"{len(command.request.texts)} texts are too many for one answer",
+                    hint=f"send at most {most} at a time",
+                )
+            self._outbox.put(wire.Embedded(command.id, self._engine.embed(command.request)))
+        elif isinstance(command, wire.Rerank):
+            self._outbox.put(wire.Ranked(command.id, self._engine.rerank(command.request)))
 
     def _start(self, engine: Engine, command: wire.Generate) -> None:
         id = command.id
@@ -171,7 +193,7 @@ def main(open_engine: OpenEngine) -> NoReturn:
     """Runs a worker on this process's stdin and stdout until it is told to end or left alone."""
     # Ctrl-C goes to the whole terminal group; ending is the runner's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     source, target = _take_over_stdio()
     outbox: SimpleQueue[wire.Report | None] = SimpleQueue()
     writer = threading.Thread(target=_write_or_leave, args=(outbox, target), name="write", daemon=True)

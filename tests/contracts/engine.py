@@ -104,7 +104,7 @@ def stop_strings_end_and_stay_hidden(open_engine: Open) -> None:
     whole, _ = run(engine, ask())
     stop = whole[10:15]
     text, end = run(engine, ask(stop=("never said", stop)))
-    assert (text, end.reason) == (whole[: whole.index(stop)], "stop")
+    assert (text, end.reason, end.stop) == (whole[: whole.index(stop)], "stop", stop)
     engine.close()
 
 

@@ -207,6 +207,15 @@ class TestRoles:
         assert model.layers(Role.WEIGHTS) == tuple(shards)
         assert model.layers(Role.PROJECTOR) == ()
 
+    def test_files_of_a_split_are_ordered_by_their_names(self) -> None:
+        """Whoever packed them; where one has no name, the manifest's order is all there is."""
+        kind = f"{DOCKER}gguf.v3"
+        last = layer(kind, "model-00002-of-00002.gguf", b"2")
+        first = layer(kind, "model-00001-of-00002.gguf", b"1")
+        nameless = layer(kind, None, b"3")
+        assert parse(DOCKER_CONFIG, last, first).layers(Role.WEIGHTS) == (first, last)
+        assert parse(DOCKER_CONFIG, last, first, nameless).layers(Role.WEIGHTS) == (last, first, nameless)
+
     def test_the_size_is_that_of_all_content(self) -> None:
         """Config and layers."""
         model = parse(DOCKER_CONFIG, layer(f"{DOCKER}gguf.v3", content=bytes(1000)))

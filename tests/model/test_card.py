@@ -13,6 +13,16 @@ from qwenctl.errors import Malformed
 from qwenctl.model.card import CARD_LIMIT, Card, parse_card
 
 GIB = 1024**3
+SHAPE: dict[str, Any] = {
+    "source": "https://example.org/config.json",
+    "block_count": 28,
+    "embedding_length": 3584,
+    "feed_forward_length": 18944,
+    "head_count": 28,
+    "head_count_kv": 4,
+    "vocabulary_size": 152064,
+    "context_length": 32768,
+}
 
 
 def document() -> dict[str, Any]:
@@ -110,6 +120,21 @@ def variant(**fields: object) -> dict[str, Any]:
     return change(lambda card: card["variants"][0].update(fields))
 
 
+def shaped(**fields: object) -> dict[str, Any]:
+    """The small card, its first variant with a shape, and that changed."""
+    card = variant(shape="7B")
+    return card | {"shapes": {"7B": SHAPE | fields}}
+
+
+def test_a_shape_is_an_outline() -> None:
+    """Heads share the width, where nothing else is said; the architecture is the card's."""
+    card = parse(shaped())
+    outline = card.shapes["7B"].outline(card.architecture)
+    assert (outline.architecture, outline.key_length, outline.value_length) == ("qwen2", 128, 128)
+    wide = parse(shaped(architecture="qwen3", head_length=64)).shapes["7B"].outline("qwen2")
+    assert (wide.architecture, wide.key_length) == ("qwen3", 64)
+
+
 @pytest.mark.parametrize(
     ("card", "words"),
     [
@@ -136,6 +161,19 @@ def variant(**fields: object) -> dict[str, Any]:
             change(lambda card: card.update(links=[{"title": "x", "url": "javascript:x"}])),
             r"\$\.links\[0\]\.url",
         ),
+        (shaped(block_count=0), r"\$\.shapes\[\.\.\.\]\.block_count"),
+        (shaped(layers=28), "`layers`"),
+        (shaped(source="here"), r"\.source"),
+        (shaped(embedding_length=1 << 40), "shape `7B`: no model can have these numbers"),
+        (shaped(block_count=300), "shape `7B`: no model can have these numbers"),
+        (shaped(expert_count=8), "shape `7B`: no model can have these numbers"),
+        (shaped(expert_used_count=8), "shape `7B`: no model can have these numbers"),
+        (shaped(architecture="gemma3"), "shape `7B`: the memory of `gemma3` needs more than these numbers"),
+        (shaped(architecture="nonsense"), "shape `7B`: the memory of `nonsense` needs more"),
+        (variant(shape="8B"), "there is no shape `8B`"),
+        (change(lambda card: card.update(shapes={"7B": SHAPE})), "no variant has the shape `7B`"),
+        (change(lambda card: card.update(title="a\u001b[31mb")), "a character that cannot be printed"),
+        (variant(parameters="7\n"), "a character that cannot be printed"),
         ([], "Expected `object`"),
         (None, "Expected `object`"),
     ],
@@ -158,7 +196,7 @@ def test_files_that_are_no_cards(raw: bytes, words: str) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["name", "variants", "aliases", "links", "license", "benchmarks"]),
+        st.sampled_from(["name", "variants", "aliases", "links", "license", "benchmarks", "shapes"]),
         st.none() | st.text() | st.integers() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()),
     )
 )

@@ -1,10 +1,12 @@
 """A `Decoder` without llama.cpp that knows what it holds, and refuses what a real KV cache would."""
 
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from queue import Queue
 
-from qwenctl.runtime.batches import Outcome, Sampler, Span
+from qwenctl.runtime.batches import Outcome, Sampler, Span, State
+from qwenctl.runtime.events import Likelihood, TokenLogprob
 from qwenctl.runtime.sampling import Sampling
 
 END = 0
@@ -43,7 +45,10 @@ class ScriptedDecoder:
         self.calls: list[list[Span]] = []
         self.samplers_open = 0
         self._next_token = next_token
-        self._rewinds = rewinds
+        self.rewinds = self.shifts = rewinds
+        self.sampling_threads = 1
+        self.copies: list[tuple[int, int]] = []
+        self.saves: list[int] = []
         self._held: dict[int, list[int]] = {}
         self._rows: list[list[int] | None] = []
         self._interrupted = threading.Event()
@@ -62,8 +67,10 @@ class ScriptedDecoder:
         self._rows = []
         self._hold(spans)
         for span in spans:
-            held = list(self._held[span.sequence]) if span.logits else None
-            self._rows += [None] * (len(span.tokens) - 1) + [held]
+            held = self._held[span.sequence]
+            ends = range(len(held) - len(span.tokens) + 1, len(held) + 1)
+            sampled = ends[len(ends) - span.logits :]
+            self._rows += [held[:end] if end in sampled else None for end in ends]
         return Outcome.DONE
 
     def _waits(self, spans: Sequence[Span]) -> bool:
@@ -84,9 +91,34 @@ class ScriptedDecoder:
     def keep(self, sequence: int, length: int) -> bool:
         """See `Decoder`."""
         held = self._held.setdefault(sequence, [])
-        whole = self._rewinds or length in (0, len(held))
+        whole = self.rewinds or length in (0, len(held))
         del held[length if whole else 0 :]
         return whole
+
+    def drop(self, sequence: int, start: int, count: int) -> None:
+        """See `Decoder`."""
+        assert self.shifts and 0 < count <= len(self._held[sequence]) - start
+        del self._held[sequence][start : start + count]
+
+    def copy(self, source: int, target: int) -> None:
+        """See `Decoder`."""
+        assert source != target and self.rewinds
+        self._held[target] = list(self._held.get(source, []))
+        self.copies.append((source, target))
+
+    def state_bytes(self, sequence: int) -> int:
+        """See `Decoder`."""
+        return len(self._held.get(sequence, ())) * 4
+
+    def save(self, sequence: int) -> State | None:
+        """See `Decoder`."""
+        self.saves.append(sequence)
+        return bytearray(array("i", self._held[sequence]).tobytes())
+
+    def restore(self, sequence: int, state: State) -> bool:
+        """See `Decoder`."""
+        self._held[sequence] = list(array("i", bytes(state)))
+        return True
 
     def sampler(self, sampling: Sampling, history: Sequence[int]) -> Sampler:
         """See `Decoder`."""
@@ -122,6 +154,10 @@ class _ScriptedSampler:
 
     def sample(self, row: int) -> int:
         return self._decoder.sample(row)
+
+    def logprob(self, row: int, token: int, top: int) -> TokenLogprob:
+        certain = Likelihood(token, self._decoder.piece(token), 0.0)
+        return TokenLogprob(certain, (certain,) * min(top, 1))
 
     def close(self) -> None:
         self._decoder.samplers_open -= 1

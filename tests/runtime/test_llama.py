@@ -58,7 +58,7 @@ def test_the_default_context_is_the_trained_one_within_reason(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"context_length": 2049}, "2049.*2048"),
+        ({"context_length": 8193}, "8193.*2048 and stretched to 8192"),
         ({"context_length": 0}, "0 tokens"),
         ({"slots": 0}, "0 slots"),
         ({"slots": 9, "batch_tokens": 8}, "9 slots"),

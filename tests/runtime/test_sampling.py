@@ -72,3 +72,10 @@ def test_limits_that_make_no_sense_are_refused(limits: dict[str, object]) -> Non
     """No tokens at all, empty, too many or too long stop strings."""
     with pytest.raises(InvalidRequest):
         CompletionRequest(prompt="x", **limits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("triggers", [("",), ("x" * 65,), ("x",) * 17])
+def test_triggers_have_bounds(triggers: tuple[str, ...]) -> None:
+    """Empty, too long or too many ones are refused."""
+    with pytest.raises(InvalidRequest, match="grammar_triggers"):
+        Sampling(grammar="root ::= [a]", grammar_triggers=triggers)

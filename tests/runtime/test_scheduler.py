@@ -1,48 +1,14 @@
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from queue import Queue
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenctl.errors import GenerationFailed, QwenctlError
-from qwenctl.runtime.engine import Cancel
 from qwenctl.runtime.events import Event, Finished, PromptProcessed, TextDelta
 from qwenctl.runtime.generation import Generation, Task
-from qwenctl.runtime.scheduler import Scheduler
+from tests.runtime.scheduler_builders import Inbox, end_of, mix, mixed, scheduling, submit
 from tests.runtime.scripted_decoder import END, ScriptedDecoder, always, never
-
-Inbox = Queue[Event | QwenctlError]
-
-
-@contextmanager
-def scheduling(decoder: ScriptedDecoder, slots: int = 2) -> Iterator[Scheduler]:
-    """A scheduler that is closed at the end, and then has no sampler left."""
-    scheduler = Scheduler(decoder, slots)
-    try:
-        yield scheduler
-    finally:
-        decoder.hold = never
-        scheduler.close()
-        assert decoder.samplers_open == 0
-
-
-def submit(
-    scheduler: Scheduler, prompt: list[int], max_tokens: int | None = 3, context_length: int = 100
-) -> tuple[Inbox, Cancel]:
-    """Submits a prompt; what it causes comes into the inbox."""
-    inbox: Inbox = Queue()
-    cancel = scheduler.submit(Generation(Task(prompt, max_tokens=max_tokens), inbox.put, context_length))
-    return inbox, cancel
-
-
-def end_of(inbox: Inbox) -> tuple[str, Finished]:
-    """Text and end of what `inbox` gets."""
-    text = ""
-    while not isinstance(item := inbox.get(timeout=10), Finished):
-        assert not isinstance(item, QwenctlError), item
-        text += item.text if isinstance(item, TextDelta) else ""
-    return text, item
 
 
 def test_one_request_runs_to_its_limit() -> None:
@@ -191,11 +157,6 @@ def test_counters_add_up() -> None:
     assert (stats.prompt_tokens, stats.cached_tokens, stats.completion_tokens) == (3, 0, 3)
 
 
-def mix(tokens: Sequence[int]) -> int:
-    """A next token that depends on every token before and its place."""
-    return 1 + sum(place * token for place, token in enumerate(tokens, 1)) % 50
-
-
 PROMPTS = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=12), min_size=1, max_size=8)
 
 
@@ -212,9 +173,6 @@ def test_any_mixture_gives_every_request_its_own_tokens(
             jobs[number][1]()
         ends = [end_of(inbox) for inbox, _ in jobs]
     for number, (prompt, (text, end)) in enumerate(zip(prompts, ends, strict=True)):
-        tokens = list(prompt)
-        for _ in range(5):
-            tokens.append(mix(tokens))
-        whole = "".join(f"{token} " for token in tokens[len(prompt) :])
+        whole = mixed(prompt, 5)
         assert end.reason == "length" or number in impatient
         assert text == whole if end.reason == "length" else whole.startswith(text)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenctl.runtime.batches import Span, compose
-from qwenctl.runtime.slots import Slot, choose_slot, common_prefix
+from qwenctl.runtime.slots import Seat, Slot, choose_seat, common_prefix
 
 _TOKENS = st.lists(st.integers(0, 2), max_size=12)
 
@@ -16,6 +16,17 @@ class Pending:
     sequence: int
     tokens: list[int]
     decoded: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def intact(self) -> int:
+        """As `Occupant` has it."""
+        return self.decoded
+
+    @property
+    def prefilling(self) -> bool:
+        """As `Occupant` has it."""
+        return len(self.tokens) - self.decoded > 1
 
 
 @given(_TOKENS, _TOKENS)
@@ -25,37 +36,88 @@ def test_common_prefix_is_where_they_first_differ(left: list[int], right: list[i
     assert common_prefix(left, right) == (min(len(left), len(right)) if walk is None else walk)
 
 
+def seat(slots: list[Slot], prompt: list[int]) -> tuple[int, int, int | None, int]:
+    """The chosen sequence, what it has, whom it copies from, and how much."""
+    chosen = choose_seat(slots, prompt)
+    assert chosen is not None
+    source = chosen.source.sequence if chosen.source else None
+    return chosen.slot.sequence, chosen.reuse, source, chosen.shared
+
+
 def test_the_slot_with_the_same_conversation_is_taken() -> None:
     """The longest common beginning wins over the slot that was released longest ago."""
     slots = [Slot(0, [9, 9], released=1), Slot(1, [1, 2, 3], released=2), Slot(2, [1, 2], released=3)]
-    choice = choose_slot(slots, [1, 2, 3, 4])
-    assert choice is not None
-    assert (choice.slot.sequence, choice.reuse) == (1, 3)
+    assert seat(slots, [1, 2, 3, 4]) == (1, 3, None, 0)
 
 
 def test_a_poor_match_leaves_the_conversation_alone() -> None:
     """A beginning below a tenth of the prompt is not worth another conversation's cache."""
     slots = [Slot(0, [1, 5, 6], released=2), Slot(1, [], released=0), Slot(2, [7], released=1)]
-    choice = choose_slot(slots, [1, *range(100, 130)])
-    assert choice is not None
-    assert (choice.slot.sequence, choice.reuse) == (1, 0)
+    assert seat(slots, [1, *range(100, 130)]) == (1, 0, None, 0)
 
 
 def test_busy_slots_are_not_for_choice() -> None:
     """None when all are busy."""
-    assert choose_slot([Slot(0, [1, 2], busy=True)], [1, 2]) is None
+    assert choose_seat([Slot(0, occupant=Pending(0, [1, 2], 2))], [1, 2]) is None
 
 
 def test_the_whole_prompt_is_never_reused() -> None:
     """One token stays to be decoded."""
-    choice = choose_slot([Slot(0, [1, 2, 3])], [1, 2, 3])
-    assert choice is not None and choice.reuse == 2
+    assert seat([Slot(0, [1, 2, 3])], [1, 2, 3]) == (0, 2, None, 0)
+
+
+SYSTEM = list(range(1000, 1100))
+
+
+def test_a_busy_sequence_lends_its_beginning() -> None:
+    """What a busy slot holds more of the prompt is copied into the idle slot released longest ago."""
+    busy = Slot(0, occupant=Pending(0, [*SYSTEM, 1, 2], 102))
+    slots = [busy, Slot(1, [5], released=2), Slot(2, [6], released=1)]
+    assert seat(slots, [*SYSTEM, 3]) == (2, 0, 0, 100)
+    assert seat(slots, [*SYSTEM[:40], 3]) == (2, 0, None, 0), "too little to be worth a copy"
+
+
+def test_a_prompt_that_is_being_decoded_is_waited_for() -> None:
+    """What it will hold counts, and a sequence that generates is no prompt."""
+    slots = [Slot(0, occupant=Pending(0, [*SYSTEM, 1, 2], 10)), Slot(1)]
+    assert seat(slots, [*SYSTEM, 3]) == (1, 0, 0, 100)
+
+
+def test_a_long_other_conversation_is_kept() -> None:
+    """To go on in its slot would lose it: its beginning is copied, where another slot is idle."""
+    conversation = Slot(0, [*SYSTEM, *range(500)], released=1)
+    assert seat([conversation, Slot(1, [7], released=2)], [*SYSTEM, 600]) == (0, 100, None, 0), (
+        "it is the oldest"
+    )
+    assert seat([conversation, Slot(1)], [*SYSTEM, 600]) == (1, 0, 0, 100)
+    assert seat([conversation, Slot(1)], [*SYSTEM, *range(490), 9]) == (0, 590, None, 0), (
+        "the same one goes on"
+    )
+
+
+def test_what_cannot_be_cut_is_gone_on_with_as_a_whole() -> None:
+    """A recurrent model's slot is taken only by a prompt that begins with all of it."""
+    slots = [Slot(0, [*SYSTEM, 1], released=1), Slot(1, [7], released=2), Slot(2)]
+    assert choose_seat(slots, [*SYSTEM, 2, 3], rewinds=False) == Seat(slots[2], 0)
+    assert choose_seat(slots, [*SYSTEM, 1, 3], rewinds=False) == Seat(slots[0], 101)
 
 
 def test_generations_come_before_prompts() -> None:
     """A token for each that generates; the first prompt gets the rest of the batch."""
     backlogs = [Pending(2, [1] * 10, 0), Pending(1, [1] * 10, 0), Pending(0, [1, 2, 3], 2)]
-    assert compose(backlogs, 6) == [Span(0, 2, [3], True), Span(2, 0, [1] * 5, False)]
+    assert compose(backlogs, 6) == [Span(0, 2, [3], 1), Span(2, 0, [1] * 5, 0)]
+
+
+def test_drafts_come_before_prompts_and_are_of_one_length() -> None:
+    """The shortest draft, and what fits, decides for all; each drafted row can be sampled."""
+    backlogs = [Pending(2, [1] * 10, 0), Pending(0, [3], 0, (4, 5, 6)), Pending(1, [7], 0, (8, 9))]
+    assert compose(backlogs, 9) == [
+        Span(0, 0, [3, 4, 5], 3),
+        Span(1, 0, [7, 8, 9], 3),
+        Span(2, 0, [1] * 3, 0),
+    ]
+    assert compose(backlogs, 5) == [Span(0, 0, [3, 4], 2), Span(1, 0, [7, 8], 2), Span(2, 0, [1], 0)]
+    assert compose(backlogs, 3) == [Span(0, 0, [3], 1), Span(1, 0, [7], 1), Span(2, 0, [1], 0)]
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 8)), max_size=6), st.integers(6, 20))
@@ -72,4 +134,4 @@ def test_composed_batches_are_within_bounds(sizes: list[tuple[int, int]], limit:
         assert span is not None or len(pending) > 1
         if span is not None:
             assert span.tokens == pending[: len(span.tokens)] and span.start == backlog.decoded
-            assert span.logits == (span.tokens == pending)
+            assert span.logits == int(span.tokens == pending)

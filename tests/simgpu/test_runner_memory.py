@@ -213,7 +213,8 @@ def test_an_idle_model_makes_room_and_a_working_one_does_not(world: World) -> No
             ) as info:
                 client.load("second", WHOLE)
             assert info.value.exit_code == 6
-            assert "at work and in memory: `first`" in str(info.value.hint)
+            assert "loaded: `first` (" in str(info.value.hint)
+            assert "works)" in str(info.value.hint)
             refused = post_load(world.settings, "second")
             assert refused.status_code == 507
             assert refused.json()["code"] == "memory_short"

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from qwenctl.errors import UsageError
+from qwenctl.model.purpose import Pooling, Use
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 FlashAttention = Literal["auto", "on", "off"]
@@ -29,6 +30,8 @@ MAX_SLOTS: Final = 256
 """Source: llama-cparams.h, LLAMA_MAX_SEQ."""
 CONTEXT_LIMIT: Final = 1 << 24
 """Tokens; the largest that any model was trained for is 10 million."""
+TEXTS_AT_ONCE: Final = 32
+"""Texts that one computation turns into vectors at the most."""
 _CONTEXT_STEP: Final = 256
 
 
@@ -39,7 +42,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     one). `outputs` is the rows of logits that one computation may ask for; None is one a slot, as our engine
     has it, 0 is llama.cpp's own default of one for each token of a batch. `gpu_layers` counts the output
     layer first, as llama.cpp does; -1 is all. `tensor_split` are the shares of the GPUs; empty is by their
-    free memory. `full_windows`: sliding windows keep all positions (llama.cpp's `swa_full`).
+    free memory. `full_windows`: sliding windows keep all positions (llama.cpp's `swa_full`). `pooling` other
+    than none is a context for vectors of texts, see `for_texts`.
 
     Raises: UsageError for what llama.cpp refuses.
     """
@@ -55,6 +59,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     outputs: int | None = None
     unified: bool = False
     full_windows: bool = True
+    pooling: Pooling = "none"
 
     def __post_init__(self) -> None:
         _check("context", self.context_tokens, 1, CONTEXT_LIMIT)
@@ -69,6 +74,26 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
                 f"a `{self.kv_type}` KV cache needs flash attention",
                 hint="leave flash attention on, or take f16",
             )
+
+
+def for_texts(configuration: Configuration, use: Use) -> Configuration:
+    """The context that turns texts into vectors where `configuration` would generate.
+
+    Its texts share one cache. A text that must be computed in one piece makes the batch as large as the
+    context, and there every token has a row of outputs; else only the last of each text has.
+    """
+    tokens = configuration.context_tokens
+    batch = tokens if use.whole else min(tokens, configuration.batch_tokens)
+    texts = min(TEXTS_AT_ONCE, batch)
+    return msgspec.structs.replace(
+        configuration,
+        slots=texts,
+        unified=True,
+        batch_tokens=batch,
+        ubatch_tokens=batch if use.whole else min(batch, configuration.ubatch_tokens),
+        outputs=0 if use.whole else texts,
+        pooling=use.pooling,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +134,14 @@ def normalise(configuration: Configuration) -> Sizes:
         outputs=min(tokens, outputs),
         sequences=slots,
     )
+
+
+def logit_rows(configuration: Configuration) -> int:
+    """Rows of logits that the host's buffer grows to. Source: llama-context.cpp, `output_reserve`."""
+    sizes = normalise(configuration)
+    # Who generates never asks for all the rows that llama.cpp's own default allows.
+    all_allowed = configuration.outputs == 0 and configuration.pooling == "none"
+    return sizes.sequences if all_allowed else max(sizes.sequences, sizes.outputs)
 
 
 def _padded(tokens: int) -> int:

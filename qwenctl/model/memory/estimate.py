@@ -15,7 +15,7 @@ from qwenctl.model.host import Gpu
 from qwenctl.model.memory.architectures import EXACT, build_graph, check_known
 from qwenctl.model.memory.backends import CPU_RULES, RULES, Rules
 from qwenctl.model.memory.compute import compute_bytes
-from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration, normalise
+from qwenctl.model.memory.configuration import KV_TYPES, QUANTIZED_KV, Configuration, logit_rows, normalise
 from qwenctl.model.memory.figures import DeviceMemory, Estimate, HostMemory
 from qwenctl.model.memory.graph import Setting
 from qwenctl.model.memory.hyperparameters import Hyperparameters, Unknown, read_hyperparameters
@@ -73,7 +73,6 @@ class Estimator:
         rules = self._rules[-1 - len(gpus) :]
         setting = self._setting(configuration, gpus, pinned)
         copies = PIPELINE_COPIES if pipeline and _pipelines(setting, rules) else 1
-        sizes = setting.sizes
         compute = compute_bytes(model, setting, rules, copies)
         weights = weight_bytes(model, setting.devices, rules, self._repacked)
         cache = cache_bytes(model, setting, rules)
@@ -89,7 +88,7 @@ class Estimator:
                 weights_bytes=on_host[0],
                 kv_cache_bytes=on_host[1],
                 compute_bytes=on_host[2],
-                output_bytes=model.vocabulary * _LOGIT_BYTES * sizes.sequences,
+                output_bytes=model.vocabulary * _LOGIT_BYTES * logit_rows(configuration),
             ),
             gpu_layers=sum(1 for backend in setting.devices if backend < len(gpus)),
             layers=model.layers + 1,

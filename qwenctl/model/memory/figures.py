@@ -38,7 +38,7 @@ class HostMemory(
         "output_bytes": "output",
     },
 ):
-    """Bytes in RAM. `output_bytes` are the logits of one token for each slot."""
+    """Bytes in RAM. `output_bytes` are the logits of all rows that one computation gives."""
 
     weights_bytes: int = 0
     kv_cache_bytes: int = 0

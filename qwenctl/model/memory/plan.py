@@ -12,9 +12,11 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from qwenctl.errors import UsageError
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.configuration import ALL_LAYERS, Configuration, FlashAttention, KvType
 from qwenctl.model.memory.figures import Estimate
+from qwenctl.model.reach import Reach
 
 Verdict = Literal["gpu", "gpus", "partial", "cpu", "no"]
 """All layers on one GPU, on several; some layers on GPUs; none; it does not fit."""
@@ -130,25 +132,30 @@ def find_shortage(estimate: Estimate, gpus: Sequence[Gpu], host: Host) -> Shorta
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Plans for one model on one machine. `layers` counts the output; `trained_tokens` is its own context."""
+    """Plans for one model on one machine. `layers` counts the output; `reach` is what context it takes."""
 
     host: Host
     estimating: Estimating
     layers: int
-    trained_tokens: int
+    reach: Reach
 
     def plan(self, wishes: Wishes) -> Plan:
         """The best plan that keeps to the wishes. Raises: Unknown; UsageError for wishes that cannot be."""
+        asked = wishes.context_tokens
+        if asked is not None and not self.reach.takes(asked):
+            raise UsageError(self.reach.refusal(asked), hint=f"ask for at most {self.reach.most_tokens}")
         gpus = [gpu for gpu in self.host.gpus if gpu.budget_bytes > 0]
         if wishes.gpu_layers is not None:
             return self._with_layers(wishes, wishes.gpu_layers)
         return self._whole(wishes, gpus) or self._partial(wishes, gpus) or self._on_cpu(wishes)
 
     def largest_context(self, wishes: Wishes, plan: Plan) -> int:
-        """The most tokens of context with which the plan still fits where it is, up to the trained ones.
+        """The most tokens of context with which the plan still fits where it is, 0 when it does not with any.
 
-        0 when it does not fit with any.
+        Up to the trained ones; beyond them only where the wishes are, for it costs quality.
         """
+        beyond = (wishes.context_tokens or 0) > self.reach.trained_tokens
+        most = self.reach.most_tokens if beyond else self.reach.trained_tokens
         gpus = [gpu for gpu in self.host.gpus if gpu.name in plan.devices]
         chosen = plan.configuration
 
@@ -156,9 +163,9 @@ class Planner:
             configuration = wishes.configuration(tokens, chosen.slots, chosen.gpu_layers)
             return self._try(configuration, gpus, chosen.tensor_split).fits
 
-        if fits(self.trained_tokens):
-            return self.trained_tokens
-        low, high = 0, -(-self.trained_tokens // _CONTEXT_STEP)
+        if fits(most):
+            return most
+        low, high = 0, -(-most // _CONTEXT_STEP)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle * _CONTEXT_STEP) else (low, middle)
@@ -240,7 +247,7 @@ class Planner:
         if wishes.context_tokens is not None:
             yield wishes.context_tokens
             return
-        context = min(self.trained_tokens, default_tokens)
+        context = min(self.reach.trained_tokens, default_tokens)
         yield context
         while context >= 2 * SMALLEST_CONTEXT_TOKENS:
             context //= 2

@@ -59,7 +59,7 @@ def _changes(
         yield "unload", name, replace(planner, host=without_model(planner.host, estimate)), wishes
     if wishes.kv_type not in QUANTIZED_KV and wishes.flash_attention != "off":
         yield "kv_type", "q8_0", planner, msgspec.structs.replace(wishes, kv_type="q8_0")
-    asked = min(wishes.context_tokens or 0, 2 * planner.trained_tokens)
+    asked = min(wishes.context_tokens or 0, 2 * planner.reach.most_tokens)
     while asked >= 2 * SMALLEST_CONTEXT_TOKENS:
         asked //= 2
         yield "context", str(asked), planner, msgspec.structs.replace(wishes, context_tokens=asked)

@@ -9,6 +9,7 @@ from qwenctl.model.memory.estimate import Estimator
 from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.plan import Planner
 from qwenctl.model.outline import Outline
+from qwenctl.model.reach import Reach
 from qwenctl.model.shape import Shape
 from tests.model.memory.memory_builders import changed, known_shape, shape_of
 
@@ -54,7 +55,7 @@ def planner(model: Computing, host: Host) -> Planner:
     """A planner for a model that was trained for 32,768 tokens."""
     layers = model.shape.block_count
     assert layers is not None
-    return Planner(host, model, layers + 1, 32_768)
+    return Planner(host, model, layers + 1, Reach(32_768, 131_072, 32_768))
 
 
 def card(free_gib: float, index: int = 0, *, overhead_mib: int = 300, shares_ram: bool = False) -> Gpu:

@@ -220,11 +220,18 @@ def test_the_largest_context_grows_with_the_memory() -> None:
 
 
 def test_a_context_beyond_the_trained_one_is_kept() -> None:
-    """The user knows better; the largest context stays what the model was trained for."""
+    """The user knows better; the largest context is then the one that the model can be stretched to."""
     host, wishes = machine(28, 16), Wishes(context_tokens=65_536, slots=1)
     plan = planned(qwen(), host, wishes)
     assert plan.configuration.context_tokens == 65_536
-    assert planner(qwen(), host).largest_context(wishes, plan) == 32_768
+    assert planner(qwen(), host).largest_context(wishes, plan) == 131_072
+    assert planner(qwen(), host).largest_context(Wishes(slots=1), plan) == 32_768
+
+
+def test_a_context_that_the_model_does_not_take_is_refused() -> None:
+    """With the numbers, whatever memory there is."""
+    with pytest.raises(UsageError, match=r"131073 tokens .* stretched to 131072"):
+        planned(qwen(), machine(500), Wishes(context_tokens=131_073))
 
 
 def test_layers_that_are_asked_for() -> None:
