@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
@@ -12,10 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from qwenctl.errors import InvalidRequest, QwenctlError
+from qwenctl.api.failures import http_headers
+from qwenctl.api.guard import ERROR
+from qwenctl.errors import BodyTooLarge, InvalidRequest, QwenctlError
 
 BODY_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """Thirty times the text of a 128k-token context; what is larger is a mistake."""
+BODY_SECONDS: Final = 60.0
+"""A body must be here by then; loopback brings the largest in a fraction of a second."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
@@ -27,19 +31,41 @@ _log: Final = logging.getLogger("qwenctl.api")
 async def read_as(request: Request, wanted: type[T]) -> T:
     """The JSON body of `request` as a `wanted`; fields that the type does not name are ignored.
 
-    Raises: InvalidRequest for a body over the limit, not JSON, or with a wrong type somewhere.
+    Raises: BodyTooLarge. InvalidRequest for one that does not arrive in time, is not JSON, or has a wrong
+    type somewhere.
     """
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_LIMIT_BYTES:
-            raise InvalidRequest(f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    body = await _read_body(request)
     try:
         return msgspec.json.decode(bytes(body or b"{}"), type=wanted, dec_hook=_any_json)
     except msgspec.DecodeError as error:
         raise InvalidRequest(_complaint(error)) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest("the body is not UTF-8") from error
+
+
+def read_query(query: Mapping[str, str], wanted: type[T]) -> T:
+    """The parameters in an address as a `wanted`. Raises: InvalidRequest for a wrong type somewhere."""
+    try:
+        return msgspec.convert(dict(query), wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_complaint(error)) from error
+
+
+async def _read_body(request: Request) -> bytearray:
+    too_large = BodyTooLarge(f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    announced = request.headers.get("content-length", "0")
+    if announced.isascii() and announced.isdigit() and int(announced) > BODY_LIMIT_BYTES:
+        raise too_large  # before it is sent, where the client waits for a word
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > BODY_LIMIT_BYTES:
+                    raise too_large
+    except TimeoutError as error:
+        raise InvalidRequest(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from error
+    return body
 
 
 def blamed_field(error: QwenctlError) -> str | None:
@@ -70,14 +96,21 @@ def answering(render: Callable[[QwenctlError], Response]) -> Callable[[Endpoint]
             try:
                 return await endpoint(request)
             except QwenctlError as error:
-                return render(error)
+                return refuse(request, error)
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)
             except Exception:  # noqa: BLE001 - the loop of a server: one bad request must not end it
                 _log.exception("%s %s", request.method, request.url.path)
-                return render(QwenctlError("the runner met a bug", hint="its log has the details"))
+                bug = QwenctlError("the runner met a bug", hint="its log has the details")
+                return refuse(request, bug)
 
         return answer
+
+    def refuse(request: Request, error: QwenctlError) -> Response:
+        request.scope[ERROR] = error
+        response = render(error)
+        response.headers.update(http_headers(error))
+        return response
 
     return decorate
 

@@ -1,38 +1,113 @@
-"""Keeps web pages out of a server that trusts everyone who can reach it.
+"""Who may come in over TCP: programs of this machine, or those that know the key; never a strange web page.
 
 A page can make a browser talk to a loopback address, by naming it in a request of its own (`Origin` tells)
 or by a host name that is re-pointed to 127.0.0.1 after the page was loaded (DNS rebinding: `Host` tells).
-Programs send no `Origin` and name the loopback address they connect to.
+Programs send no `Origin` and name the loopback address they connect to. Beyond loopback the `Host` is
+anybody's choice, and the key, which no page knows, keeps strangers out.
 """
 
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qwenctl.errors import ForeignOrigin, InvalidApiKey, QwenctlError
+
+HEALTH: Final = "/health"
+"""What is asked without a key, by those who watch over a server."""
+ERROR: Final = "qwenctl.error"
+"""Where in the scope of a request an error is left, for layers further out."""
+
+Refuse = Callable[[str, QwenctlError], Response]
+"""An error in the shape of the door that a path belongs to."""
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class LoopbackGuard:
-    """An ASGI layer that answers 403 unless `Host`, and `Origin` if there is one, name this machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Who may come in. `origins` are the pages that may, as browsers name them; `*` is all of them.
 
-    def __init__(self, app: ASGIApp) -> None:
+    With `any_host` the server is known by names that it cannot know itself; it has a key then.
+    """
+
+    api_key: str | None = None
+    any_host: bool = False
+    origins: frozenset[str] = frozenset()
+
+
+class Guard:
+    """An ASGI layer that refuses a request before anything of it is read.
+
+    403 unless `Host`, and `Origin` if there is one, may be; 401 without the key. A Unix socket is the user's
+    own: who can open it needs no key.
+    """
+
+    def __init__(self, app: ASGIApp, refuse: Refuse, admission: Admission | None = None) -> None:
         self._app = app
+        self._refuse = refuse
+        self._admission = admission or Admission()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it before anything of it is read."""
-        if scope["type"] == "http" and (strangers := _strangers(scope)):
-            message = f"`{strangers[0]}` is not this machine"
-            hint = (
-                "use http://localhost or http://127.0.0.1 with the port; web pages of other sites are refused"
-            )
-            body = {
-                "error": {"message": message, "type": "access_denied", "code": "access_denied", "hint": hint}
-            }
-            await JSONResponse(body, status_code=403)(scope, receive, send)
+        """Pass the request on, or refuse it."""
+        error = self._complaint(scope) if scope["type"] == "http" else None
+        if error is None:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        scope[ERROR] = error
+        response = self._refuse(scope["path"], error)
+        if isinstance(error, InvalidApiKey):
+            response.headers["www-authenticate"] = "Bearer"  # RFC 9110, 11.6.1: a 401 must have one
+        await response(scope, receive, send)
+
+    def _complaint(self, scope: Scope) -> QwenctlError | None:
+        stranger = next(self._strangers(scope), None)
+        if stranger is not None:
+            return ForeignOrigin(
+                f"`{stranger}` is not this machine",
+                hint="use http://localhost or http://127.0.0.1 with the port; web pages of other sites are "
+                "refused, unless `--cors` names them",
+            )
+        if self._admission.api_key is None or is_unix(scope) or scope["path"] == HEALTH:
+            return None
+        if any(_same(given, self._admission.api_key) for given in _keys(scope)):
+            return None
+        return InvalidApiKey(
+            "the key is missing or wrong", hint="send `Authorization: Bearer KEY`, or `x-api-key: KEY`"
+        )
+
+    def _strangers(self, scope: Scope) -> Iterator[str]:
+        """The names in `Host` and `Origin` that must not be there."""
+        hosts = _values(scope, b"host")
+        if not self._admission.any_host or is_unix(scope):
+            yield from (host for host in hosts or [""] if not is_loopback(host))
+        for origin in _values(scope, b"origin"):
+            authority = origin.partition("://")[2]
+            allowed = self._admission.origins & {"*", origin}
+            if not (allowed or is_loopback(authority) or authority in hosts):
+                yield origin
+
+
+def with_cors(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:
+    """`app`, whose answers pages of these origins may read; as it is where there are none.
+
+    Source: Fetch standard, 3.3 (CORS protocol).
+    """
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
+        allow_headers=("*",),
+        expose_headers=("Retry-After", "X-Request-Id"),
+        allow_private_network=True,  # a public page may ask for an address on a private network
+    )
 
 
 def is_loopback(authority: str) -> bool:
@@ -43,10 +118,24 @@ def is_loopback(authority: str) -> bool:
         return False
 
 
-def _strangers(scope: Scope) -> list[str]:
-    """The names in `Host` and `Origin` that are not this machine's."""
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-    authorities = {host: host for host in hosts or [""]}
-    authorities |= {origin: origin.partition("://")[2] for origin in origins}
-    return [name for name, authority in authorities.items() if not is_loopback(authority)]
+def _values(scope: Scope, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+
+
+def _keys(scope: Scope) -> Iterator[str]:
+    yield from _values(scope, b"x-api-key")
+    for value in _values(scope, b"authorization"):
+        scheme, _, key = value.partition(" ")
+        if scheme.lower() == "bearer":
+            yield key.strip()
+
+
+def _same(given: str, key: str) -> bool:
+    """Compared in a time that does not tell how much of it was right."""
+    return hmac.compare_digest(given.encode("latin-1", "replace"), key.encode())
+
+
+def is_unix(scope: Scope) -> bool:
+    """Whether a request came by a Unix socket, from the user who owns it."""
+    server = scope.get("server")
+    return server is not None and server[1] is None  # ASGI: the path of a Unix socket comes without a port

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from qwenctl.runtime.engine import Request
+from qwenctl.runtime.engine import Embeddings, EmbedRequest, Request, RerankRequest, Scores
 from qwenctl.runtime.events import Event
 from qwenctl.units import parse_duration
 
@@ -55,6 +55,22 @@ class ModelHost(Protocol):
         it is. Raises, while iterated: what `find` raises; LoadFailed and DoesNotFit from loading;
         InvalidRequest, PromptTooLong, GenerationFailed and WorkerDied from running.
         """
+        ...
+
+    async def count_tokens(self, name: str, request: Request) -> int:
+        """The tokens of the prompt that `request` would run. Raises: as `generate`."""
+        ...
+
+    async def embed(
+        self, name: str, request: EmbedRequest, *, keep_alive_seconds: float | None = None
+    ) -> Embeddings:
+        """The vectors of texts. Raises: as `generate`."""
+        ...
+
+    async def rerank(
+        self, name: str, request: RerankRequest, *, keep_alive_seconds: float | None = None
+    ) -> Scores:
+        """The scores of documents. Raises: as `generate`."""
         ...
 
 

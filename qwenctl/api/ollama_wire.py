@@ -1,11 +1,13 @@
-"""Ollama's chat and generate as types, and what they mean to the engine. Pure.
+"""Ollama's chat, generate and embed as types, and what they mean to the engine. Pure.
 
-Options that concern how a model is loaded (`num_ctx`, `num_gpu`, `num_thread`, …) are left to the plan that
-loads it; those that change the answer are honoured or refused.
+Of the options that concern how a model is loaded `num_ctx` is the least context that will do; the others
+(`num_gpu`, `num_thread`, …) are left to the plan that loads it. Those that change the answer are honoured or
+refused. `truncate` and `shift` are on by default there; here text is left out only where a call asks for it.
 
 Source: Ollama's docs/api.md and api/types.go (0.12).
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,12 +16,24 @@ import msgspec
 
 from qwenctl.api.host import KeepAlive
 from qwenctl.errors import InvalidRequest
-from qwenctl.runtime.engine import ChatRequest, CompletionRequest, Message, Request, ToolCall
+from qwenctl.runtime.engine import (
+    ChatRequest,
+    CompletionRequest,
+    EmbedRequest,
+    Message,
+    Overflow,
+    Request,
+    ToolCall,
+)
 from qwenctl.runtime.events import Usage
-from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
+from qwenctl.runtime.guidance import tool_guidance
+from qwenctl.runtime.sampling import RANDOM_SEED, Guidance, Sampling
 from qwenctl.runtime.schema import ANY_OBJECT, grammar_of
 
-_SECOND: Final = 1_000_000_000  # nanoseconds
+SECOND: Final = 1_000_000_000
+"""In nanoseconds, which this API counts in."""
+
+_EFFORTS: Final = ("low", "medium", "high")
 
 _SAMPLING_OPTIONS: Final[Mapping[str, str]] = {
     "temperature": "temperature",
@@ -86,6 +100,20 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] | None = None
     keep_alive: KeepAlive = None
     think: bool | str | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+    @property
+    def context_length(self) -> int | None:
+        """The least context that will do, in tokens. Raises: InvalidRequest."""
+        wanted = (self.options or {}).get("num_ctx")
+        if wanted is None:
+            return None
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+            raise InvalidRequest("`options.num_ctx` is not a number of tokens")
+        return wanted
 
     @property
     def streams(self) -> bool:
@@ -103,7 +131,17 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         )
         if not all(isinstance(text, str) for text in texts):
             raise InvalidRequest("`options.stop` is not a list of texts")
-        return {"max_tokens": predicted if predicted and predicted > 0 else None, "stop": texts}
+        return {
+            "max_tokens": predicted if predicted and predicted > 0 else None,
+            "stop": texts,
+            "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
+            "overflow": self._overflow(),
+        }
+
+    def _overflow(self) -> Overflow:
+        if self.shift:
+            return "shift"
+        return "truncate" if self.truncate else "refuse"
 
     def _sampling(self, suggested: Mapping[str, float]) -> Sampling:
         given: dict[str, Any] = dict(suggested)
@@ -117,19 +155,28 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
             given["seed"] = int(given["seed"]) % RANDOM_SEED
         if given.get("penalty_window", 0) < 0:
             given["penalty_window"] = 1 << 20  # -1 is the whole context
-        return Sampling(**given, grammar=self._grammar())
+        return Sampling(**given, **self._guidance())
 
-    def _grammar(self) -> str:
+    def _guidance(self) -> Guidance:
+        """What the answer must look like. Raises: InvalidRequest."""
         if not self.format:
-            return ""
+            return {}
         if self.format == "json":
-            return ANY_OBJECT
+            return {"grammar": ANY_OBJECT}
         if isinstance(self.format, str):
             raise InvalidRequest(f"`format` cannot be `{self.format[:100]}`", hint='it is "json" or a schema')
-        return grammar_of(self.format)
+        return {"grammar": grammar_of(self.format)}
 
     def _template_options(self) -> dict[str, bool | int | float | str]:
-        return {} if self.think is None else {"enable_thinking": bool(self.think)}
+        if self.think is None:
+            return {}
+        if isinstance(self.think, bool):
+            return {"enable_thinking": self.think}
+        if self.think not in _EFFORTS:
+            raise InvalidRequest(
+                f"`think` cannot be `{self.think[:100]}`", hint=f"true, false or {', '.join(_EFFORTS)}"
+            )
+        return {"enable_thinking": True, "reasoning_effort": self.think}
 
 
 class ChatCall(_Call, frozen=True, kw_only=True):
@@ -138,12 +185,19 @@ class ChatCall(_Call, frozen=True, kw_only=True):
     messages: tuple[ChatMessage, ...] = ()
     tools: tuple[dict[str, Any], ...] | None = None
 
+    def _guidance(self) -> Guidance:
+        form = super()._guidance()
+        if form and self.tools:
+            raise InvalidRequest("`format` leaves no room for a call of `tools`", hint="leave one out")
+        return form or tool_guidance(self.tools or (), "auto")
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there is nothing to answer: the call only loads the model, or unloads it."""
+        return not self.messages
+
     def request(self, suggested: Mapping[str, float] = MappingProxyType({})) -> ChatRequest:
         """What the engine is asked. Raises: InvalidRequest."""
-        if not self.messages:
-            raise InvalidRequest("`messages` is empty", hint="send one message at the least")
-        if self.tools and self.format:
-            raise InvalidRequest("`format` leaves no room for a call of `tools`", hint="leave one out")
         return ChatRequest(
             messages=tuple(message.message() for message in self.messages),
             tools=self.tools or (),
@@ -162,14 +216,18 @@ class GenerateCall(_Call, frozen=True, kw_only=True):
     suffix: str | None = None
     template: str | None = None
     images: tuple[Any, ...] | None = None
+    context: tuple[int, ...] | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """As of a chat."""
+        return not self.prompt
 
     def request(self, suggested: Mapping[str, float] = MappingProxyType({})) -> Request:
         """What the engine is asked: a chat of one turn, or the prompt as it is. Raises: InvalidRequest."""
-        for name in ("suffix", "template", "images"):
+        for name in ("suffix", "template", "images", "context"):
             if getattr(self, name):
                 raise InvalidRequest(f"`{name}` is not supported", hint="leave it out")
-        if not self.prompt:
-            raise InvalidRequest("`prompt` is empty", hint="give the model at least one character")
         sampling = self._sampling(suggested)
         if self.raw:
             return CompletionRequest(prompt=self.prompt, sampling=sampling, **self._limits())
@@ -199,25 +257,44 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         worked = usage.prompt_seconds + usage.completion_seconds
         return cls(
             done_reason="length" if reason == "length" else "stop",
-            total_duration=round(total_seconds * _SECOND),
-            load_duration=round(max(0.0, total_seconds - worked) * _SECOND),
+            total_duration=round(total_seconds * SECOND),
+            load_duration=round(max(0.0, total_seconds - worked) * SECOND),
             prompt_eval_count=usage.prompt_tokens,
-            prompt_eval_duration=round(usage.prompt_seconds * _SECOND),
+            prompt_eval_duration=round(usage.prompt_seconds * SECOND),
             eval_count=usage.completion_tokens,
-            eval_duration=round(usage.completion_seconds * _SECOND),
+            eval_duration=round(usage.completion_seconds * SECOND),
         )
 
 
-class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """A model in `GET /api/tags`."""
+class EmbedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `POST /api/embed`; of the older `/api/embeddings` with `prompt` instead of `input`."""
 
-    name: str
     model: str
-    modified_at: str
-    digest: str
+    input: str | tuple[str, ...] = ()
+    prompt: str = ""
+    truncate: bool | None = None
+    dimensions: int | None = None
+    keep_alive: KeepAlive = None
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is to be embedded; nothing only loads the model."""
+        given = self.input or self.prompt
+        return (given,) if isinstance(given, str) and given else tuple(given)
 
-class ModelList(msgspec.Struct, frozen=True):
-    """The body of `GET /api/tags`."""
+    def request(self) -> EmbedRequest:
+        """What the engine is asked: a text that is too long loses its end, unless the call forbids that.
 
-    models: tuple[ListedModel, ...]
+        Raises: InvalidRequest.
+        """
+        return EmbedRequest(texts=self.texts, truncate=self.truncate is not False)
+
+    def cut(self, vector: list[float]) -> list[float]:
+        """`vector` with as many dimensions as were asked for, of length 1 again. Raises: InvalidRequest."""
+        if self.dimensions is None:
+            return vector
+        if not 0 < self.dimensions <= len(vector):
+            raise InvalidRequest(f"`dimensions` is {self.dimensions}, outside 1 to {len(vector)}")
+        kept = vector[: self.dimensions]
+        length = math.hypot(*kept)
+        return [value / length for value in kept] if length else kept

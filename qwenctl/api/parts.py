@@ -3,22 +3,29 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from qwenctl.runtime.answers import AnswerSplitter, Content, Part
-from qwenctl.runtime.events import Event, Finished, TextDelta
+from qwenctl.runtime.answers import AnswerSplitter, Part
+from qwenctl.runtime.events import Event, Finished, PromptProcessed, TextDelta
 
 
-async def parts_of(events: AsyncGenerator[Event], *, may_call: bool) -> AsyncGenerator[Part | Finished]:
-    """Text, with `may_call` calls of tools too, and in the end the `Finished`; closes `events`.
+async def parts_of(
+    events: AsyncGenerator[Event], *, may_call: bool, split_reasoning: bool = True
+) -> AsyncGenerator[Part | Finished]:
+    """Reasoning, text, with `may_call` calls of tools too, and in the end the `Finished`; closes `events`.
 
-    Raises: what the engine raises.
+    Without `split_reasoning` it is text, with its tags. Raises: what the engine raises.
     """
-    splitter = AnswerSplitter() if may_call else None
+    splitter = AnswerSplitter(may_call=may_call, split_reasoning=split_reasoning)
     async with aclosing(events):
         async for event in events:
-            if isinstance(event, TextDelta):
-                for part in splitter.feed(event.text) if splitter else (Content(event.text),):
-                    yield part
-            elif isinstance(event, Finished):
-                for part in splitter.finish() if splitter else ():
-                    yield part
-                yield event
+            match event:
+                case PromptProcessed(reasoning=True):
+                    splitter = AnswerSplitter(
+                        may_call=may_call, split_reasoning=split_reasoning, reasoning=True
+                    )
+                case TextDelta():
+                    for part in splitter.feed(event.text):
+                        yield part
+                case Finished():
+                    for part in splitter.finish():
+                        yield part
+                    yield event

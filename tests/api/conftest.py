@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 
 from tests.api.api_builders import ScriptedHost, doors
+from tests.api.library_builders import Shelf
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[tuple[ScriptedHost, str]]:
+def shelf_of_all() -> Shelf:
+    """The store and the memory behind the doors; a test takes `shelf`."""
+    return Shelf()
+
+
+@pytest.fixture(scope="module")
+def address(shelf_of_all: Shelf) -> Iterator[tuple[ScriptedHost, str]]:
     """One server for all tests of a file, whose host each test gets fresh."""
     host = ScriptedHost()
-    with doors(host) as url:
+    with doors(host, *shelf_of_all.routes(host)) as url:
         yield host, url
 
 
@@ -21,6 +28,13 @@ def host(address: tuple[ScriptedHost, str]) -> ScriptedHost:
     """The host behind the door, as new."""
     address[0].reset()
     return address[0]
+
+
+@pytest.fixture
+def shelf(shelf_of_all: Shelf) -> Shelf:
+    """The store and the memory behind the doors, as new."""
+    shelf_of_all.reset()
+    return shelf_of_all
 
 
 @pytest.fixture

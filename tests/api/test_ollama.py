@@ -10,6 +10,7 @@ import pytest
 from qwenctl.errors import GenerationFailed
 from qwenctl.runtime.engine import CompletionRequest
 from tests.api.api_builders import ScriptedHost
+from tests.api.library_builders import Shelf, resident
 
 ollama = pytest.importorskip("ollama", reason="the `ollama` package is not installed")
 
@@ -33,11 +34,6 @@ def post(address: tuple[ScriptedHost, str]) -> Any:
         return answer.status_code, [json.loads(line) for line in answer.text.splitlines()]
 
     return send
-
-
-def test_models(client: Any, host: ScriptedHost) -> None:
-    """The client lists models by name and digest."""
-    assert [model.model for model in client.list().models] == ["tiny", "me/other:7B"]
 
 
 def test_version(address: tuple[ScriptedHost, str]) -> None:
@@ -111,9 +107,9 @@ def test_keep_alive_and_thinking(client: Any, host: ScriptedHost) -> None:
 
 
 def test_the_defaults_are_the_models(post: Any, host: ScriptedHost) -> None:
-    """What the call leaves open is what the maker suggests; options of loading change nothing."""
+    """What the call leaves open is what the maker suggests."""
     host.sampling = {"temperature": 0.3}
-    post("/api/chat", model="tiny", messages=HELLO, options={"num_ctx": 99, "repeat_last_n": -1})
+    post("/api/chat", model="tiny", messages=HELLO, options={"repeat_last_n": -1})
     assert host.request.sampling.temperature == 0.3
     assert host.request.sampling.penalty_window == 1 << 20
 
@@ -121,7 +117,6 @@ def test_the_defaults_are_the_models(post: Any, host: ScriptedHost) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "word"),
     [
-        ("/api/chat", {"messages": []}, 400, "messages"),
         ("/api/chat", {"messages": HELLO, "model": "absent"}, 404, "absent"),
         ("/api/chat", {"messages": HELLO, "format": "yaml"}, 400, "format"),
         ("/api/chat", {"messages": [{"role": "user", "images": ["aGk="]}]}, 400, "images"),
@@ -130,7 +125,11 @@ def test_the_defaults_are_the_models(post: Any, host: ScriptedHost) -> None:
         ("/api/chat", {"messages": HELLO, "options": {"stop": [1]}}, 400, "stop"),
         ("/api/chat", {"messages": HELLO, "options": {"num_predict": "many"}}, 400, "num_predict"),
         ("/api/chat", {"messages": HELLO, "tools": [{}], "format": "json"}, 400, "tools"),
-        ("/api/generate", {"prompt": ""}, 400, "prompt"),
+        ("/api/chat", {"messages": HELLO, "think": "a lot"}, 400, "think"),
+        ("/api/chat", {"messages": HELLO, "options": {"num_ctx": 0}}, 400, "num_ctx"),
+        ("/api/generate", {"prompt": "x", "context": [1]}, 400, "context"),
+        ("/api/embed", {"input": "x", "dimensions": 3}, 400, "dimensions"),
+        ("/api/embed", {"input": [7]}, 400, "input"),
         ("/api/generate", {"prompt": "x", "suffix": "y"}, 400, "suffix"),
         ("/api/generate", {"prompt": 7}, 400, "prompt"),
     ],
@@ -159,3 +158,84 @@ def test_a_client_that_leaves_cancels(address: tuple[ScriptedHost, str], host: S
     with httpx.stream("POST", f"{address[1]}/api/chat", json=body) as answer:
         next(answer.iter_lines())
     assert host.closed.wait(10)
+
+
+def test_thinking_has_levels_and_a_field(client: Any, host: ScriptedHost) -> None:
+    """A level goes to the template; what was thought is beside the answer."""
+    host.deltas = ("<think>", "hm", "</think>", "yes")
+    answer = client.chat("tiny", HELLO, think="high")
+    assert host.request.template_options == {"enable_thinking": True, "reasoning_effort": "high"}
+    assert (answer.message.thinking, answer.message.content) == ("hm", "yes")
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflow"),
+    [
+        ({}, "refuse"),
+        ({"truncate": True}, "truncate"),
+        ({"shift": True}, "shift"),
+        ({"shift": False}, "refuse"),
+    ],
+)
+def test_what_is_too_long(post: Any, host: ScriptedHost, flags: dict[str, bool], overflow: str) -> None:
+    """Text is left out only where the call says so."""
+    post("/api/chat", model="tiny", messages=HELLO, **flags)
+    assert host.request.overflow == overflow
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_likelihoods(client: Any, host: ScriptedHost, stream: bool) -> None:
+    """Each token that came, with others that might have, streamed or not."""
+    answer = client.chat("tiny", HELLO, logprobs=True, top_logprobs=2, stream=stream)
+    tokens = [token for part in (answer if stream else [answer]) for token in part.logprobs or ()]
+    assert [token.token for token in tokens] == ["Hel", "lo ", "wörld"]
+    assert [other.logprob for other in tokens[0].top_logprobs] == [-0.5, -1.5]
+
+
+def test_a_context_is_loaded(client: Any, host: ScriptedHost, shelf: Shelf) -> None:
+    """`num_ctx` loads a model that has less, with its trained context at the most; one that works stays."""
+    client.chat("tiny", HELLO, options={"num_ctx": 1024})
+    client.chat("tiny", HELLO, options={"num_ctx": 99999})
+    assert shelf.loads == [("tiny", 1024, None), ("tiny", 4096, None)]
+    shelf.residents = [resident()]
+    client.chat("tiny", HELLO, options={"num_ctx": 2048})
+    shelf.residents = [resident(requests=1)]
+    client.chat("tiny", HELLO, options={"num_ctx": 4096})
+    assert len(shelf.loads) == 2
+    assert len(host.asked) == 4
+
+
+def test_nothing_to_say_loads(client: Any, host: ScriptedHost, shelf: Shelf) -> None:
+    """Without messages, or a prompt, the model is only loaded, and kept as the call says."""
+    loaded = client.generate("tiny", keep_alive="5m")
+    assert (loaded.done, loaded.done_reason, loaded.response) == (True, "load", "")
+    assert client.chat("tiny", []).done_reason == "load"
+    assert shelf.loads == [("tiny", None, 300), ("tiny", None, None)]
+    assert host.asked == []
+
+
+def test_nothing_to_say_unloads(client: Any, host: ScriptedHost, shelf: Shelf) -> None:
+    """With a keep-alive of 0 it leaves, after its requests; one that is not there is not loaded for that."""
+    assert client.generate("tiny", keep_alive=0).done_reason == "unload"
+    assert shelf.loads == []
+    shelf.residents = [resident()]
+    assert client.chat("tiny", [], keep_alive=0).done_reason == "unload"
+    assert shelf.loads == [("tiny", None, 0)]
+
+
+def test_embeddings(client: Any, host: ScriptedHost) -> None:
+    """A vector for each text; fewer dimensions have length 1 again; the older call gives one."""
+    answer = client.embed("tiny", ["one", "three"])
+    assert [len(vector) for vector in answer.embeddings] == [2, 2]
+    assert answer.prompt_eval_count == 8
+    assert client.embed("tiny", "one", dimensions=1, truncate=False).embeddings == [[1.0]]
+    assert [request.truncate for request in host.embedded] == [True, False]
+    assert len(client.embeddings("tiny", "one").embedding) == 2
+    assert client.embed("tiny", []).embeddings == []
+
+
+def test_the_root_says_who_is_there(address: tuple[ScriptedHost, str]) -> None:
+    """Clients look there first."""
+    answer = httpx.get(address[1])
+    assert (answer.status_code, answer.text) == (200, "qwenctl is running")
+    assert httpx.head(address[1]).status_code == 200

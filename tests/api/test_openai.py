@@ -49,7 +49,7 @@ class TestModels:
         assert response.json()["error"] == {
             "message": "`nowhere` is not here",
             "type": "invalid_request_error",
-            "param": None,
+            "param": "model",
             "code": "model_not_found",
             "hint": "pull it first",
         }
@@ -76,6 +76,7 @@ class TestWhole:
             "completion_tokens": 3,
             "total_tokens": 10,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
         assert host.request.messages == (user("hello"),)
 
@@ -128,15 +129,17 @@ class TestRefused:
                 "messages[0].content[0].type",
             ),
             ({"messages": []}, None),
-            (call(n=3), None),
+            (call(n=17), "n"),
             (call(keep_alive="soon"), None),
-            (call(stop=["x"] * 100), None),
+            (call(stop=["x"] * 100), "stop"),
+            (call(overflow="wrap"), "overflow"),
+            (call(modalities=["text", "audio"]), "modalities"),
         ],
     )
     def test_wrong_values(
         self, client: httpx.Client, host: ScriptedHost, body: dict[str, Any], param: str | None
     ) -> None:
-        """A wrong type is 400 with the path of the field; nothing reaches the engine."""
+        """A wrong type or value is 400 with the path of the field; nothing reaches the engine."""
         response = post(client, body)
         error = response.json()["error"]
         assert (response.status_code, error["type"]) == (400, "invalid_request_error")
@@ -156,7 +159,7 @@ class TestRefused:
         """A body is read up to the limit only."""
         body = json.dumps(call("x" * exchange.BODY_LIMIT_BYTES)).encode()
         response = client.post("/v1/chat/completions", content=body)
-        assert response.status_code == 400
+        assert response.status_code == 413
         assert "larger than" in response.json()["error"]["message"]
 
     def test_a_prompt_that_is_too_long(self, client: httpx.Client, host: ScriptedHost) -> None:

@@ -40,8 +40,8 @@ def test_errors(client: Any, host: ScriptedHost) -> None:
     with pytest.raises(openai.NotFoundError, match="`nowhere` is not here"):
         client.chat.completions.create(model="nowhere", messages=HELLO)
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="tiny", messages=HELLO, n=4)
-    assert caught.value.code == "invalid_request"
+        client.chat.completions.create(model="tiny", messages=HELLO, n=40)
+    assert (caught.value.code, caught.value.param) == ("invalid_request", "n")
 
 
 def test_a_failure_under_way(client: Any, host: ScriptedHost) -> None:
@@ -50,3 +50,30 @@ def test_a_failure_under_way(client: Any, host: ScriptedHost) -> None:
     stream = client.chat.completions.create(model="tiny", messages=HELLO, stream=True)
     with pytest.raises(openai.APIError, match="a decode step failed"):
         list(stream)
+
+
+@pytest.mark.parametrize("fields", [{}, {"n": 2, "logprobs": True}])
+def test_the_clients_own_reader(client: Any, host: ScriptedHost, fields: dict[str, Any]) -> None:
+    """The client's accumulating stream puts the pieces together, calls and likelihoods among them."""
+    host.deltas = ("Look.\n", "<tool_call>", '{"name": "now"}', "</tool_call>")
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+    with client.chat.completions.stream(model="tiny", messages=HELLO, tools=tools, **fields) as stream:
+        for _ in stream:
+            pass
+        choices = stream.get_final_completion().choices
+    for choice in choices:
+        assert (choice.message.content, choice.finish_reason) == ("Look.", "tool_calls")
+        assert [call.function.name for call in choice.message.tool_calls] == ["now"]
+        assert not fields or len(choice.logprobs.content) == 4
+    assert len(choices) == fields.get("n", 1)
+
+
+def test_answers_that_are_parsed(client: Any, host: ScriptedHost) -> None:
+    """The client's structured answers, whose schema it makes of a class, in chats and in responses."""
+    pydantic = pytest.importorskip("pydantic")
+    count = pydantic.create_model("Count", n=(int, ...))
+    host.deltas = ('{"n":', " 3}")
+    chat = client.chat.completions.parse(model="tiny", messages=HELLO, response_format=count)
+    assert chat.choices[0].message.parsed.n == 3
+    assert client.responses.parse(model="tiny", input="hello", text_format=count).output_parsed.n == 3
+    assert host.request.sampling.grammar

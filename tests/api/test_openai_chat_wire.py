@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenctl.api.openai_wire import ChatCompletionCall
+from qwenctl.api.openai_chat_wire import ChatCompletionCall
+from qwenctl.api.sampling_wire import seeded
 from qwenctl.errors import InvalidRequest
+from qwenctl.runtime.answers import CLOSING
 from qwenctl.runtime.engine import Message, TextPart, ToolCall
 from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
 from qwenctl.runtime.schema import ANY_OBJECT, grammar_of
@@ -158,11 +160,82 @@ def test_a_demand_for_a_call_becomes_a_grammar() -> None:
         parse(call(tools=tools, tool_choice="required", grammar="root ::= [a]")).request()
 
 
+def test_calls_that_may_come_are_guided() -> None:
+    """Offered tools hold a call to their schemas from its tag on; a form of the whole answer has no tag."""
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    sampling = parse(call(tools=tools)).request().sampling
+    assert "now" in sampling.grammar and sampling.grammar_triggers
+    assert parse(call(tools=tools, tool_choice="none")).request().sampling == Sampling()
+    assert parse(call(response_format={"type": "json_object"})).request().sampling.grammar_triggers == ()
+
+
 def test_a_schema_that_cannot_be_enforced_is_refused() -> None:
     """With its place, never ignored."""
-    form = {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "minimum": 3}}}
-    with pytest.raises(InvalidRequest, match="#/minimum"):
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "integer", "multipleOf": 3}}}
+    with pytest.raises(InvalidRequest, match="#/multipleOf"):
         parse(call(response_format=form)).request()
+
+
+@pytest.mark.parametrize("n", [0, -1, 17])
+def test_the_number_of_answers_is_bounded(n: int) -> None:
+    """Each of them is a request of its own to the engine."""
+    with pytest.raises(InvalidRequest, match="`n`"):
+        _ = parse(call(n=n)).choices
+
+
+def test_every_answer_has_a_seed_of_its_own() -> None:
+    """Counted up from the call's, round the largest that llama.cpp takes; without one all are drawn."""
+    request = parse(call(seed=RANDOM_SEED - 2)).request()
+    assert [one.sampling.seed for one in seeded(request, 3)] == [RANDOM_SEED - 2, RANDOM_SEED - 1, 0]
+    assert [one.sampling.seed for one in seeded(parse(call()).request(), 2)] == [None, None]
+
+
+def test_log_probabilities() -> None:
+    """Those of the tokens that come, or of alternatives too, and none that was not asked for."""
+    asked: list[dict[str, Any]] = [
+        {},
+        {"logprobs": False},
+        {"logprobs": True},
+        {"logprobs": True, "top_logprobs": 5},
+    ]
+    assert [parse(call(**fields)).request().top_logprobs for fields in asked] == [None, None, 0, 5]
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
+def test_contents_that_are_no_text_are_refused(kind: str) -> None:
+    """With their place."""
+    content = [{"type": "text", "text": "see"}, {"type": kind, kind: {}}]
+    with pytest.raises(InvalidRequest, match=rf"`messages\[0\].content\[1\].type` is `{kind}`"):
+        parse(call(messages=[{"role": "user", "content": content}])).request()
+
+
+def test_a_developer_is_the_system() -> None:
+    """Templates know the older name only."""
+    request = parse(call(messages=[{"role": "developer", "content": "be brief"}])).request()
+    assert request.messages == (Message("system", "be brief"),)
+
+
+def test_one_call_only() -> None:
+    """Without parallel calls an answer ends with its first; the caller's own ends count, too."""
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    assert parse(call(tools=tools, parallel_tool_calls=False, stop="x")).request().stop == ("x", CLOSING)
+    assert parse(call(tools=tools, parallel_tool_calls=True)).request().stop == ()
+    assert parse(call(parallel_tool_calls=False)).request().stop == ()
+
+
+@pytest.mark.parametrize(
+    ("effort", "options"), [("none", {"enable_thinking": False}), ("low", {"reasoning_effort": "low"})]
+)
+def test_reasoning_effort(effort: str, options: dict[str, Any]) -> None:
+    """None switches thinking off; every other one is the template's matter."""
+    assert parse(call(reasoning_effort=effort)).request().template_options == options
+
+
+@pytest.mark.parametrize("overflow", ["refuse", "truncate", "shift"])
+def test_overflow(overflow: str) -> None:
+    """What happens to a prompt that is too long is the caller's choice; without one it is refused."""
+    assert parse(call(overflow=overflow)).request().overflow == overflow
+    assert parse(call()).request().overflow == "refuse"
 
 
 def test_further_sampling() -> None:
@@ -177,8 +250,12 @@ def test_further_sampling() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"n": 2},
-        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"top_logprobs": 21, "logprobs": True},
+        {"functions": [{"name": "now"}]},
+        {"audio": {"voice": "alloy"}},
+        {"modalities": ["audio"]},
+        {"tool_choice": {"type": "allowed_tools"}},
         {"logit_bias": {"word": 5}},
         {"response_format": {"type": "xml"}},
         {"response_format": {"type": "json_schema"}},
