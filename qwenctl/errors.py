@@ -6,7 +6,9 @@ QwenctlError                          1   bug (only as a fallback; raise a subcl
 │   ├── InvalidDigest                 2   `algorithm:hex` that we do not accept
 │   ├── InvalidSettings               2   a settings value that cannot be used
 │   ├── Conflict                      2   allowed in principle, not in this state
-│   └── AccessDenied                  2   the file system forbids it
+│   ├── AccessDenied                  2   the file system forbids it
+│   ├── ForeignOrigin                 2   a request that a web page of another site may have made
+│   └── InvalidApiKey                 2   a request to the server without its key
 ├── NotFound                          3
 │   ├── ReferenceUnknown              3   no such model, tag or digest here or there
 │   ├── BlobUnknown                   3   the content of a descriptor is absent
@@ -30,8 +32,11 @@ QwenctlError                          1   bug (only as a fallback; raise a subcl
 │   ├── LoadFailed                    7   llama.cpp refused the model
 │   ├── GenerationFailed              7   a decode step failed
 │   ├── InvalidRequest                7   a chat or completion request the engine cannot follow
+│   │   └── BodyTooLarge              7   more bytes than a request may have
 │   ├── PromptTooLong                 7   more tokens than the context holds
 │   ├── WorkerDied                    7   the process of a loaded model ended
+│   ├── Overloaded                    7   as many requests wait as may
+│   ├── TimedOut                      7   a request took longer than it may
 │   └── RunnerUnavailable             7   the background service does not start or answer
 └── Interrupted                     130   Ctrl-C
 """
@@ -95,6 +100,18 @@ class AccessDenied(UsageError):
     """The file system forbids reading or writing a path."""
 
     code = "access_denied"
+
+
+class ForeignOrigin(UsageError):
+    """A request to our server whose `Host` or `Origin` a web page of another site would have."""
+
+    code = "foreign_origin"
+
+
+class InvalidApiKey(UsageError):
+    """A request to our server without its key, or with another one."""
+
+    code = "invalid_api_key"
 
 
 class NotFound(QwenctlError):
@@ -244,6 +261,12 @@ class InvalidRequest(EngineError):
     code = "invalid_request"
 
 
+class BodyTooLarge(InvalidRequest):
+    """A request whose body has more bytes than it may."""
+
+    code = "body_too_large"
+
+
 class PromptTooLong(EngineError):
     """The prompt has more tokens than the context holds; the message has both numbers."""
 
@@ -254,6 +277,18 @@ class WorkerDied(EngineError):
     """The process of a loaded model ended; the next request loads it again."""
 
     code = "worker_died"
+
+
+class Overloaded(EngineError):
+    """As many requests wait for the model as may; a later one is welcome again."""
+
+    code = "overloaded"
+
+
+class TimedOut(EngineError):
+    """A request took longer than the runner lets one take."""
+
+    code = "timed_out"
 
 
 class RunnerUnavailable(EngineError):

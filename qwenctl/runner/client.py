@@ -1,23 +1,19 @@
-"""What a command uses to reach the runner: HTTP over the private socket, and the start of the service.
-
-Over `http.client` rather than httpx: each request is one connection, and every `qwenctl run` would pay
-httpx's import (100 ms) again.
-"""
+"""What a command uses to reach a runner, this user's own or one elsewhere, and the start of the service."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from contextlib import closing, contextmanager
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any, Final, Self, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from qwenctl import __version__
-from qwenctl.errors import Conflict, RunnerUnavailable
+from qwenctl.errors import Conflict, QwenctlError, RunnerUnavailable
 from qwenctl.runner.listen import answers
 from qwenctl.runner.messages import (
     LOG_NAME,
@@ -25,14 +21,19 @@ from qwenctl.runner.messages import (
     SOCKET_NAME,
     ChatCall,
     ChatLine,
+    ConfigureAnswer,
+    ConfigureCall,
     LoadCall,
     LoadedStatus,
     LoadOptions,
+    ModelReport,
+    RequestRecord,
     RunnerStatus,
     ShutdownCall,
     StopAnswer,
     StopCall,
 )
+from qwenctl.runner.transport import Transport, transport_to
 from qwenctl.runtime.engine import ChatRequest
 from qwenctl.runtime.events import Event, Finished
 from qwenctl.runtime.wire import Failed
@@ -45,23 +46,25 @@ SERVICE_ARGV: Final = (sys.executable, "-P", "-m", "qwenctl", "runner-service")
 START_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.01
 _QUICK_SECONDS: Final = 10.0  # what needs no model is answered at once
-_LOG_LIMIT_BYTES: Final = 4 * 1024 * 1024
 _LOG_TAIL_BYTES: Final = 2000
+_ANSWER_LIMIT_BYTES: Final = 256 * 1024 * 1024  # a runner elsewhere may be anybody
+_LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 
 T = TypeVar("T")
 _lines: Final[msgspec.json.Decoder[ChatLine]] = msgspec.json.Decoder(ChatLine)
 
 
 class RunnerClient:
-    """The runner as its own user sees it. Every call is one connection; any thread may call.
+    """The runner as its user sees it. Every call is one connection; any thread may call.
 
     Errors of the runner are raised as the classes they were there. All calls raise RunnerUnavailable when
-    nobody answers, or the answer breaks off.
+    nobody answers, or the answer breaks off; of a runner elsewhere it is Unreachable, and Unauthorized when
+    it does not take the key.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
         self._path = settings.runtime / SOCKET_NAME
-        self._log = settings.state / LOG_NAME
+        self._transport = transport or transport_to(settings)
 
     @classmethod
     def running(cls, settings: Settings) -> Self | None:
@@ -116,9 +119,32 @@ class RunnerClient:
         """Unloads a model, or all; the names of those that were loaded. Raises: ReferenceUnknown."""
         return self._ask("POST", "stop", StopAnswer, StopCall(model)).stopped
 
+    def requests(
+        self, model: str | None = None, *, limit: int = 1000, after: int = 0, bodies: bool = False
+    ) -> list[RequestRecord]:
+        """The last requests, by their ends, then those under way; see `RequestsQuery`.
+
+        Raises: ReferenceUnknown.
+        """
+        query = {"limit": str(limit), "after": str(after), "bodies": "true" if bodies else "false"}
+        path = f"requests?{urlencode(query | ({'model': model} if model else {}))}"
+        return self._ask("GET", path, list[RequestRecord])
+
     def shutdown(self, *, only_if_idle: bool = False) -> RunnerStatus:
         """Asks it to leave once its requests are done. Raises: Conflict when `only_if_idle` and it works."""
         return self._ask("POST", "shutdown", RunnerStatus, ShutdownCall(only_if_idle))
+
+    def models(self) -> list[ModelReport]:
+        """The models that can be asked for there."""
+        return self._ask("GET", "models", list[ModelReport])
+
+    def model(self, name: str) -> ModelReport:
+        """The model of this name, or id. Raises: InvalidReference, ReferenceUnknown."""
+        return self._ask("GET", f"models?{urlencode({'model': name})}", list[ModelReport])[0]
+
+    def configure(self, call: ConfigureCall) -> ConfigureAnswer:
+        """What is set for a model there, after the `call`. Raises: ReferenceUnknown, UsageError."""
+        return self._ask("POST", "configure", ConfigureAnswer, call)
 
     def chat(
         self, model: str, request: ChatRequest, keep_alive_seconds: float | None = None
@@ -131,14 +157,14 @@ class RunnerClient:
         """
         call = ChatCall(model=model, request=request, keep_alive=_sendable(keep_alive_seconds))
         with self._exchange("POST", "chat", call, timeout_seconds=None) as response:
-            for line in response:
+            while line := response.readline(_LINE_LIMIT_BYTES):
                 item = _lines.decode(line)
                 if isinstance(item, Failed):
                     raise item.error()
                 yield item
                 if isinstance(item, Finished):
                     return
-        raise self._silent("it ended in the middle of an answer")
+        raise self._transport.silent(HTTPException("it ended in the middle of an answer"))
 
     def _replaced(self, settings: Settings, deadline: float) -> bool:
         """Whether this runner was of no use and has left."""
@@ -172,38 +198,31 @@ class RunnerClient:
         timeout_seconds: float | None = _QUICK_SECONDS,
     ) -> T:
         with self._exchange(method, path, call, timeout_seconds) as response:
-            return msgspec.json.decode(response.read(), type=wanted)
+            return msgspec.json.decode(response.read(_ANSWER_LIMIT_BYTES), type=wanted)
 
     @contextmanager
     def _exchange(
         self, method: str, path: str, call: msgspec.Struct | None, timeout_seconds: float | None
     ) -> Iterator[HTTPResponse]:
-        connection = _UnixConnection(self._path, timeout_seconds)
+        way = self._transport
         body = None if call is None else msgspec.json.encode(call)
         try:
-            connection.request(method, f"{PREFIX}/{path}", body)
-            with connection.getresponse() as response:
-                if response.status >= 400:
-                    raise msgspec.json.decode(response.read(), type=Failed).error()
-                yield response
+            with closing(way.open(timeout_seconds)) as connection:
+                connection.request(method, f"{way.prefix}{PREFIX}/{path}", body, dict(way.headers))
+                with connection.getresponse() as response:
+                    if response.status >= 300:  # a redirect too: the key must not go elsewhere
+                        raise way.refused(_refusal(response))
+                    yield response
         except (OSError, HTTPException, msgspec.DecodeError) as error:
-            raise self._silent(str(error) or type(error).__name__) from error
-        finally:
-            connection.close()
-
-    def _silent(self, why: str) -> RunnerUnavailable:
-        return RunnerUnavailable(f"the runner does not answer: {why}", hint=f"its log is `{self._log}`")
+            raise way.silent(error) from error
 
 
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: Path, timeout_seconds: float | None) -> None:
-        super().__init__("localhost", timeout=timeout_seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket(AF_UNIX, SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+def _refusal(response: HTTPResponse) -> QwenctlError:
+    """The error that the runner tells. Raises: HTTPException for the words of another kind of server."""
+    try:
+        return msgspec.json.decode(response.read(_LINE_LIMIT_BYTES), type=Failed).error()
+    except msgspec.DecodeError:
+        raise HTTPException(f"this is HTTP {response.status} of no qwenctl runner") from None
 
 
 def service_options(settings: Settings) -> list[str]:
@@ -214,6 +233,9 @@ def service_options(settings: Settings) -> list[str]:
         "state": str(settings.state),
         "registry": settings.registry,
         "keep-alive": _spelled(settings.keep_alive_seconds),
+        "max-models": str(settings.max_models),
+        "max-queue": str(settings.max_queue),
+        "request-timeout": _spelled(settings.request_timeout_seconds),
     }
     if settings.ggml_backends:
         shared["ggml-backends"] = ",".join(map(str, settings.ggml_backends))
@@ -230,8 +252,6 @@ def _sendable(seconds: float | None) -> float | None:
 
 def _spawn(argv: Sequence[str], log: Path) -> subprocess.Popen[Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
-        log.replace(log.with_suffix(".old.log"))
     try:
         with log.open("ab") as sink:
             return subprocess.Popen(

@@ -11,6 +11,7 @@ import msgspec
 
 from qwenctl.model.memory.figures import Estimate
 from qwenctl.model.memory.plan import Plan
+from qwenctl.runner.configured import Configured
 from qwenctl.runner.messages import LoadOptions
 from qwenctl.runtime.engine import EngineOptions
 
@@ -19,18 +20,22 @@ from qwenctl.runtime.engine import EngineOptions
 class FoundModel:
     """A model on this machine, ready to be opened.
 
-    `id` is the digest of its manifest: two names of one content share a worker. `context_length` and
+    `id` is the digest of its manifest: two names of one content share a worker. `splits` are the files that
+    follow `path` where the weights are in several. `context_length` and
     `chat_template` are the artifact's own wishes; None leaves them to the GGUF file. `created_seconds`
-    is counted from 1970, 0 where unknown. `sampling` is what the model's maker suggests.
+    is counted from 1970, 0 where unknown. `sampling` is what the model's maker suggests, or the user has set;
+    `configured` is all that the user has set.
     """
 
     name: str
     id: str
     path: Path
+    splits: tuple[Path, ...] = ()
     context_length: int | None = None
     chat_template: str | None = None
     created_seconds: int = 0
     sampling: Mapping[str, float] = field(default_factory=dict)
+    configured: Configured = field(default_factory=Configured)
 
 
 class ModelSource(Protocol):
@@ -91,6 +96,12 @@ class Unplanned:
 def engine_options(found: FoundModel, options: LoadOptions) -> EngineOptions:
     """The wishes for a model as the engine takes them."""
     wishes = EngineOptions(
-        path=found.path, context_length=found.context_length, chat_template=found.chat_template
+        path=found.path,
+        splits=found.splits,
+        context_length=found.context_length,
+        chat_template=found.chat_template,
     )
-    return msgspec.structs.replace(wishes, **options.given())
+    given = options.given()
+    if options.draft is not None:
+        given["draft"] = Path(options.draft)
+    return msgspec.structs.replace(wishes, **given)

@@ -4,77 +4,55 @@ A model is loaded by its first request and shared by the next ones. While reques
 `stop` takes it away; afterwards it stays for its keep-alive, or until another model needs its place.
 
 Everything here runs on one event loop. Between two `await`s the table of slots is consistent, so the
-decisions (`_slot_for`) are plain functions and only their effects (`_open`, `_close`) wait.
+decisions (`_slot_for`) are plain functions and only their effects (`_open`, `_close`) wait. Who makes room
+for whom is `eviction`'s.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from qwenctl.errors import Conflict, LoadFailed, MemoryShort, NotFound, WorkerDied
-from qwenctl.model.memory.figures import Estimate
-from qwenctl.model.memory.plan import RANK
+from qwenctl.errors import LoadFailed, MemoryShort, NotFound, Overloaded, TimedOut
 from qwenctl.model.memory.words import needs_text
+from qwenctl.runner.eviction import Eviction, works_otherwise
+from qwenctl.runner.ledger import Entry, Ledger
 from qwenctl.runner.messages import LoadedStatus, LoadOptions
 from qwenctl.runner.models import FoundModel, LoadDecision, LoadPlanner, ModelSource, Unplanned
+from qwenctl.runner.slot import Slot
 from qwenctl.runner.supervisor import Worker
-from qwenctl.runtime.engine import LoadedModel, Request
+from qwenctl.runtime.engine import (
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    LoadedModel,
+    Request,
+    RerankRequest,
+    Scores,
+)
 from qwenctl.runtime.events import Event
+from qwenctl.units import parse_duration
 
 StartWorker = Callable[[], Awaitable[Worker]]
 
-_STATS_SECONDS: Final = 1.0  # a status must not hang on a worker that does
 _log: Final = logging.getLogger("qwenctl.runner")
 
 
-class _Slot:
-    """A place for one model: the load that fills it, the worker, and who holds it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a pool takes on: models in memory, requests that wait for one model, seconds for a request."""
 
-    def __init__(self, found: FoundModel, options: LoadOptions, keep_alive_seconds: float) -> None:
-        self.found = found
-        self.options = options
-        self.keep_alive_seconds = keep_alive_seconds
-        self.holders = 0
-        self.last_used = 0.0
-        self.worker: Worker | None = None
-        self.expiry: asyncio.TimerHandle | None = None
-        self.decision: LoadDecision | None = None
-        self.loading: asyncio.Task[LoadedModel]
-
-    @property
-    def model(self) -> LoadedModel | None:
-        """What was loaded, once it is."""
-        task = self.loading
-        failed = not task.done() or task.cancelled() or task.exception()
-        return None if failed else task.result()
-
-    @property
-    def memory(self) -> Estimate | None:
-        """What the loaded model takes: by llama.cpp's account, or by the plan where it gives none."""
-        model, plan = self.model, self.decision.plan if self.decision else None
-        if model is None:
-            return None
-        return model.memory or (plan.estimate if plan else None)
-
-    def suits(self, options: LoadOptions) -> bool:
-        """Whether the wishes are met by how the model was, or is being, loaded."""
-        mine = self.options.given()
-        if self.decision is not None:
-            mine = {**msgspec.structs.asdict(self.decision.options), **mine}
-        return all(mine.get(name) == value for name, value in options.given().items())
-
-    def disarm(self) -> None:
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
+    models: int = 3
+    waiting: int = 512
+    request_seconds: float = float("inf")
 
 
 class Pool:
-    """The loaded models of a runner: `limit` at the most; the idle one used longest ago makes room."""
+    """The loaded models of a runner, within `limits`. Every request is in the `ledger`."""
 
     def __init__(
         self,
@@ -82,26 +60,29 @@ class Pool:
         start_worker: StartWorker,
         *,
         keep_alive_seconds: float,
-        limit: int,
+        limits: Limits = Limits(),
         planner: LoadPlanner | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._source = source
-        self._planner: LoadPlanner = planner or Unplanned()
         self._start_worker = start_worker
         self._keep_alive_seconds = keep_alive_seconds
-        self._limit = limit
-        self._slots: dict[str, _Slot] = {}
+        self._limits = limits
+        self._slots: dict[str, Slot] = {}
+        self._coming: dict[str, Slot] = {}  # those that will replace a slot of the same model, if it can be
+        self._eviction = Eviction(planner or Unplanned(), limits.models, self._residents, self._detach)
         self._loads = asyncio.Lock()  # one at a time: each plan must see what the load before it took
         self._endings: set[asyncio.Task[None]] = set()
+        self.ledger = ledger or Ledger()
 
     def __len__(self) -> int:
         """How many models are loaded or being loaded."""
-        return len(self._slots)
+        return len(self._slots.keys() | self._coming.keys())
 
     @property
     def working(self) -> int:
         """How many requests hold a model, or wait for its load."""
-        return sum(slot.holders for slot in self._slots.values())
+        return sum(slot.holders for slot in self._residents())
 
     async def models(self) -> Sequence[FoundModel]:
         """All models that can be asked for, loaded or not."""
@@ -118,162 +99,177 @@ class Pool:
 
         A model that runs out of memory in an answer leaves after its requests; the next one loads it again.
         """
-        async with self._lease(name, LoadOptions(), keep_alive_seconds) as slot:
+        kind = "chat" if isinstance(request, ChatRequest) else "completion"
+        call = _Call(kind, name, request, self._deadline(), keep_alive_seconds)
+        async with self._at_work(call) as (slot, entry):
             try:
-                async with aclosing(_worker_of(slot).generate(request)) as events:
-                    async for event in events:
+                async with aclosing(slot.worker.generate(request)) as events:
+                    async for event in events if call.deadline is None else _until(events, call.deadline):
+                        entry.hear(event)
                         yield event
             except MemoryShort as error:
                 slot.keep_alive_seconds = 0  # the next request plans anew, with what is free then
                 raise _with_plan(error, slot.decision) from error
 
+    async def count_tokens(self, name: str, request: Request) -> int:
+        """See `api.host.ModelHost`."""
+        call = _Call("count", name, request, self._deadline())
+        async with self._at_work(call) as (slot, entry), _within(call.deadline):
+            tokens = await slot.worker.count_tokens(request)
+            entry.prompt_tokens += tokens
+            return tokens
+
+    async def embed(
+        self, name: str, request: EmbedRequest, *, keep_alive_seconds: float | None = None
+    ) -> Embeddings:
+        """See `api.host.ModelHost`."""
+        call = _Call("embed", name, request, self._deadline(), keep_alive_seconds)
+        async with self._at_work(call) as (slot, entry), _within(call.deadline):
+            embeddings = await slot.worker.embed(request)
+            entry.prompt_tokens += embeddings.prompt_tokens
+            return embeddings
+
+    async def rerank(
+        self, name: str, request: RerankRequest, *, keep_alive_seconds: float | None = None
+    ) -> Scores:
+        """See `api.host.ModelHost`."""
+        call = _Call("rerank", name, request, self._deadline(), keep_alive_seconds)
+        async with self._at_work(call) as (slot, entry), _within(call.deadline):
+            scores = await slot.worker.rerank(request)
+            entry.prompt_tokens += scores.prompt_tokens
+            return scores
+
     async def load(
         self, name: str, options: LoadOptions, *, keep_alive_seconds: float | None = None
     ) -> LoadedStatus:
-        """The status of the model, loaded. One that idles with other options is loaded again with these.
+        """The status of the model, loaded. One that idles with other options is loaded again with these, if
+        they can be met; else it stays as it is.
 
         Raises: what `find` raises; Conflict when it works with other options, or no place is free;
         LoadFailed and DoesNotFit from the load.
         """
-        async with self._lease(name, options, keep_alive_seconds) as slot:
-            status = await self._status(slot)
-        return msgspec.structs.replace(status, requests=slot.holders, expires_seconds=_remaining(slot))
+        async with self._lease(await self.find(name), options, keep_alive_seconds) as slot:
+            status = await slot.status()
+        return msgspec.structs.replace(status, requests=slot.holders, expires_seconds=slot.remaining_seconds)
 
     async def loaded(self) -> list[LoadedStatus]:
         """The models in the pool: those at work first, then the one used last."""
-        slots = sorted(
-            self._slots.values(), key=lambda slot: (slot.holders > 0, slot.last_used), reverse=True
-        )
-        return list(await asyncio.gather(*(self._status(slot) for slot in slots)))
+        slots = sorted(self._residents(), key=lambda slot: (slot.holders > 0, slot.last_used), reverse=True)
+        return list(await asyncio.gather(*(slot.status() for slot in slots)))
 
     async def stop(self, name: str | None) -> list[str]:
         """Unloads a model (None: all) even if it works, and waits for its end; the names of what was loaded.
 
         Raises: InvalidReference, ReferenceUnknown.
         """
-        slots = list(self._slots.values()) if name is None else await self._slots_of(name)
+        slots = self._residents() if name is None else await self._slots_of(name)
         await asyncio.gather(*(self._detach(slot) for slot in slots))
-        return [slot.found.name for slot in slots]
+        return list(dict.fromkeys(slot.found.name for slot in slots))
 
     async def close(self) -> None:
         """Unloads everything and waits until all workers have ended."""
         await self.stop(None)
         await asyncio.gather(*self._endings)
 
+    def _deadline(self) -> float | None:
+        """Until when a request that comes now may take, on the loop's clock."""
+        seconds = self._limits.request_seconds
+        return None if seconds == float("inf") else asyncio.get_running_loop().time() + seconds
+
+    @asynccontextmanager
+    async def _at_work(self, call: "_Call") -> AsyncIterator[tuple[Slot, Entry]]:
+        """A request on its model, in the ledger from its beginning to its end."""
+        with self.ledger.recording(call.kind, call.name) as entry:
+            found = await self.find(call.name)
+            self.ledger.meet(entry, found.name, call.request, bodies=found.configured.record_bodies)
+            async with self._lease(found, LoadOptions(), call.keep_alive_seconds, call.deadline) as slot:
+                yield slot, entry
+
     @asynccontextmanager
     async def _lease(
-        self, name: str, options: LoadOptions, keep_alive_seconds: float | None
-    ) -> AsyncIterator[_Slot]:
-        found = await self.find(name)
+        self,
+        found: FoundModel,
+        options: LoadOptions,
+        keep_alive_seconds: float | None,
+        deadline: float | None = None,
+    ) -> AsyncIterator[Slot]:
         slot = self._slot_for(found, options)
+        if slot.holders >= self._limits.waiting + (slot.model.slots if slot.model else 0):
+            raise Overloaded(
+                f"{slot.holders} requests are at `{found.name}`, and no more may wait",
+                hint="try again in a moment",
+            )
         if keep_alive_seconds is not None:
             slot.keep_alive_seconds = keep_alive_seconds
         slot.holders += 1
         slot.disarm()
         try:
-            await asyncio.shield(slot.loading)  # others may wait for the same load
+            async with _within(deadline):
+                await asyncio.shield(slot.loading)  # others may wait for the same load
             yield slot
         finally:
             slot.holders -= 1
             self._rest(slot)
 
-    def _slot_for(self, found: FoundModel, options: LoadOptions) -> _Slot:
-        slot, leaving = self._slots.get(found.id), []
-        if slot is not None and slot.suits(options):
-            return slot
-        if slot is not None:
-            if slot.holders:
-                raise Conflict(
-                    f"`{found.name}` is loaded with other options and works",
-                    hint=f"wait until it is done, or `qwenctl stop {found.name}`",
-                )
-            leaving.append(self._detach(slot))
-        elif len(self._slots) >= self._limit:
-            leaving.append(self._detach(self._least_needed()))
-        slot = _Slot(found, options, self._keep_alive_seconds)
-        slot.loading = asyncio.create_task(self._open(slot, leaving))
+    def _slot_for(self, found: FoundModel, options: LoadOptions) -> Slot:
+        current, coming = self._slots.get(found.id), self._coming.get(found.id)
+        for slot in (current, coming):
+            if slot is not None and slot.suits(options):
+                return slot
+        if coming is not None or (current is not None and current.holders):
+            raise works_otherwise(found)
+        if current is None:
+            self._eviction.check()
+        keep_alive = found.configured.keep_alive
+        slot = Slot(
+            found,
+            options.over(found.configured.options),
+            self._keep_alive_seconds if keep_alive is None else parse_duration(keep_alive),
+        )
+        slot.loading = asyncio.create_task(self._open(slot, current))
         slot.loading.add_done_callback(_note_failure)
-        self._slots[found.id] = slot
+        (self._slots if current is None else self._coming)[found.id] = slot
         return slot
 
-    def _least_needed(self) -> _Slot:
-        idle = [slot for slot in self._slots.values() if not slot.holders]
-        if not idle:
-            names = ", ".join(f"`{slot.found.name}`" for slot in self._slots.values())
-            raise Conflict(
-                f"{len(self._slots)} models are loaded and all of them work: {names}",
-                hint="try again later, or stop one with `qwenctl stop`",
-            )
-        return min(idle, key=lambda slot: slot.last_used)
-
-    async def _open(self, slot: _Slot, leaving: Sequence[Awaitable[None]]) -> LoadedModel:
+    async def _open(self, slot: Slot, predecessor: Slot | None) -> LoadedModel:
         found = slot.found
         try:
-            await asyncio.gather(*leaving)  # their memory must be free before this one takes it
             async with self._loads:
-                decision = slot.decision = await self._decide(slot)
-                slot.worker = await self._start_worker()
-                slot.worker.ended.add_done_callback(lambda _: self._forget(slot))
-                if self._slots.get(found.id) is not slot:
-                    raise LoadFailed(f"`{found.name}` was stopped before it was loaded")
-                model = await _load(slot.worker, found.name, decision)
+                self._check_wanted(slot)
+                decision = slot.decision = await self._eviction.place(slot, predecessor)
+                worker = slot.started = await self._start_worker()
+                worker.ended.add_done_callback(lambda _: self._forget(slot))
+                self._check_wanted(slot)
+                if self._coming.get(found.id) is slot:
+                    self._slots[found.id] = self._coming.pop(found.id)
+                model = await _load(worker, found.name, decision)
         except BaseException:
             self._detach(slot)
             raise
-        _log.info("`%s` is loaded in process %d", found.name, slot.worker.pid)
+        _log.info("`%s` is loaded in process %d", found.name, worker.pid)
         return model
 
-    async def _decide(self, slot: _Slot) -> LoadDecision:
-        """How to load it. Models that idle leave, the one used longest ago first, where without them it fits,
-        or more of it comes onto GPUs. None leaves in vain.
+    def _check_wanted(self, slot: Slot) -> None:
+        if not self._holds(slot):
+            raise LoadFailed(f"`{slot.found.name}` was stopped before it was loaded")
 
-        Raises: MemoryShort, naming the models that work and hold memory too.
-        """
-        while True:
-            others = [item for item in self._slots.values() if item is not slot and item.model]
-            decided = await self._planned(slot, others)
-            idle = [item for item in others if not item.holders]
-            if not await self._better_without(idle, slot, others, decided):
-                if isinstance(decided, MemoryShort):
-                    raise _with_workers(decided, others) from decided
-                return decided
-            idle = [item for item in idle if not item.holders]  # some may have got work meanwhile
-            if idle:
-                await self._detach(min(idle, key=lambda item: item.last_used))
-
-    async def _better_without(
-        self, idle: Sequence[_Slot], slot: _Slot, others: Sequence[_Slot], decided: LoadDecision | MemoryShort
-    ) -> bool:
-        """Whether it helps that these leave. Of one that nobody knows the memory of, it may, in need."""
-        if isinstance(decided, MemoryShort):
-            if not idle or any(item.memory is None for item in idle):
-                return bool(idle)
-        elif not any(item.memory and item.memory.devices for item in idle):
-            return False  # what holds no GPU keeps nothing off one
-        known = [item for item in idle if item.memory]
-        return _rank(await self._planned(slot, others, [item.found.name for item in known])) > _rank(decided)
-
-    async def _planned(
-        self, slot: _Slot, others: Sequence[_Slot], leaving: Collection[str] = ()
-    ) -> LoadDecision | MemoryShort:
-        """The planner's decision, or its refusal."""
-        held = {item.found.name: item.memory for item in others if item.memory}
-        try:
-            return await asyncio.to_thread(self._planner.decide, slot.found, slot.options, held, leaving)
-        except MemoryShort as error:
-            return error
-
-    def _rest(self, slot: _Slot) -> None:
+    def _rest(self, slot: Slot) -> None:
         loop = asyncio.get_running_loop()
         slot.last_used = loop.time()
-        if slot.holders or self._slots.get(slot.found.id) is not slot:
+        if slot.holders or not self._holds(slot):
             return
         if slot.keep_alive_seconds <= 0:
             self._detach(slot)
         elif slot.keep_alive_seconds != float("inf"):
             slot.expiry = loop.call_later(slot.keep_alive_seconds, self._detach, slot)
 
-    def _detach(self, slot: _Slot) -> asyncio.Task[None]:
+    def _residents(self) -> list[Slot]:
+        return [*self._slots.values(), *self._coming.values()]
+
+    def _holds(self, slot: Slot) -> bool:
+        return any(table.get(slot.found.id) is slot for table in (self._slots, self._coming))
+
+    def _detach(self, slot: Slot) -> asyncio.Task[None]:
         """Takes the slot off the table now; the task is done when its worker has ended."""
         self._forget(slot)
         ending = asyncio.create_task(self._close(slot))
@@ -281,19 +277,20 @@ class Pool:
         ending.add_done_callback(self._endings.discard)
         return ending
 
-    def _forget(self, slot: _Slot) -> None:
+    def _forget(self, slot: Slot) -> None:
         slot.disarm()
-        if self._slots.get(slot.found.id) is slot:
-            del self._slots[slot.found.id]
+        for table in (self._slots, self._coming):
+            if table.get(slot.found.id) is slot:
+                del table[slot.found.id]
 
-    async def _close(self, slot: _Slot) -> None:
-        if slot.worker is None:
+    async def _close(self, slot: Slot) -> None:
+        if slot.started is None:
             await asyncio.wait({slot.loading})  # it sees that its slot is off the table
-        if slot.worker is not None:
-            await slot.worker.close()
+        if slot.started is not None:
+            await slot.started.close()
             _log.info("`%s` is unloaded", slot.found.name)
 
-    async def _slots_of(self, name: str) -> list[_Slot]:
+    async def _slots_of(self, name: str) -> list[Slot]:
         try:
             found = await self.find(name)
         except NotFound:
@@ -303,43 +300,51 @@ class Pool:
             return slots
         return self._slots_called({found.id, found.name})  # by name too: its tag may have moved on
 
-    def _slots_called(self, words: set[str]) -> list[_Slot]:
-        return [
-            slot for slot in self._slots.values() if not words.isdisjoint({slot.found.id, slot.found.name})
-        ]
+    def _slots_called(self, words: set[str]) -> list[Slot]:
+        return [slot for slot in self._residents() if not words.isdisjoint({slot.found.id, slot.found.name})]
 
-    async def _status(self, slot: _Slot) -> LoadedStatus:
-        model = slot.model
-        return LoadedStatus(
-            name=slot.found.name,
-            id=slot.found.id,
-            state="ready" if model else "loading",
-            requests=slot.holders,
-            expires_seconds=_remaining(slot),
-            pid=slot.worker.pid if slot.worker else None,
-            resident_bytes=await _resident_bytes(_worker_of(slot)) if model else None,
-            model=model,
-            plan=slot.decision.plan if slot.decision else None,
-        )
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is asked of a model, and until when it may take."""
+
+    kind: str
+    name: str
+    request: object
+    deadline: float | None
+    keep_alive_seconds: float | None = None
+
+
+@asynccontextmanager
+async def _within(deadline: float | None) -> AsyncIterator[None]:
+    """Raises: TimedOut when the deadline comes first."""
+    try:
+        async with asyncio.timeout_at(deadline) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimedOut(
+            "the request took longer than requests may",
+            hint="ask for fewer tokens, or raise `request_timeout`",
+        ) from error
+
+
+async def _until(events: AsyncGenerator[Event], deadline: float) -> AsyncGenerator[Event]:
+    """`events`, each of which must come before the deadline. Raises: TimedOut."""
+    while True:
+        try:
+            async with _within(deadline):  # only while it waits: a timeout must not reach across a `yield`
+                event = await anext(events)
+        except StopAsyncIteration:
+            return
+        yield event
 
 
 def _note_failure(loading: asyncio.Task[LoadedModel]) -> None:
     """Logs it, for those who waited may all have left."""
     if not loading.cancelled() and (error := loading.exception()):
         _log.warning("a model was not loaded: %s", error)
-
-
-def _worker_of(slot: _Slot) -> Worker:
-    assert slot.worker is not None, "a lease waits for the load"
-    return slot.worker
-
-
-def _rank(decided: LoadDecision | MemoryShort) -> int:
-    """How good a decision is; a load that nobody can plan is as good as it gets."""
-    if isinstance(decided, MemoryShort):
-        return RANK["no"]
-    verdict = decided.plan.verdict if decided.plan else "gpus"
-    return min(RANK[verdict], RANK["gpus"])
 
 
 async def _load(worker: Worker, name: str, decision: LoadDecision) -> LoadedModel:
@@ -354,24 +359,3 @@ def _with_plan(error: MemoryShort, decision: LoadDecision | None) -> MemoryShort
     if decision is None or decision.plan is None:
         return error
     return MemoryShort(f"{error.message}; planned were {needs_text(decision.plan)}", hint=error.hint)
-
-
-def _with_workers(error: MemoryShort, others: Sequence[_Slot]) -> MemoryShort:
-    """The refusal, with the models that would have to be stopped."""
-    names = ", ".join(f"`{slot.found.name}`" for slot in others if slot.holders)
-    if not names:
-        return error
-    hints = [*([error.hint] if error.hint else []), f"at work and in memory: {names}"]
-    return MemoryShort(error.message, hint="; ".join(hints))
-
-
-def _remaining(slot: _Slot) -> float | None:
-    if slot.expiry is None:
-        return None
-    return max(0.0, slot.expiry.when() - asyncio.get_running_loop().time())
-
-
-async def _resident_bytes(worker: Worker) -> int | None:
-    with suppress(TimeoutError, WorkerDied):
-        return (await asyncio.wait_for(worker.stats(), _STATS_SECONDS)).resident_bytes
-    return None

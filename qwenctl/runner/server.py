@@ -8,32 +8,64 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import uvicorn
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qwenctl.api import ollama, openai
-from qwenctl.api.guard import LoopbackGuard
-from qwenctl.errors import NotFound
+from qwenctl.api import anthropic, docker, ollama, ollama_errors, openai, openai_errors
+from qwenctl.api.guard import ERROR, Admission, Guard, with_cors
+from qwenctl.api.library import Library
+from qwenctl.errors import NotFound, QwenctlError
 from qwenctl.runner import control
+from qwenctl.runner.ledger import Ledger
+from qwenctl.runner.messages import PREFIX
 from qwenctl.runner.pool import Pool
+from qwenctl.runner.protocol import Protocol
+from qwenctl.runner.residents import PoolResidents
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than HTTP libraries keep an idle connection (httpx: 5 s), so that the client is who closes it."""
+CONNECTION_LIMIT: Final = 4096
+"""Connections beyond get 503. Three models and their queues need 1548."""
+
+_REFUSALS: Final = (
+    (PREFIX, control.refusal),
+    ("/v1/messages", anthropic.refusal),
+    ("/anthropic", anthropic.refusal),
+    ("/api", ollama_errors.refusal),
+    ("/models", docker.refusal),
+)
 
 
 class Activity:
-    """An ASGI layer that counts the requests under way and remembers when the last one ended."""
+    """An ASGI layer that counts the requests under way, remembers when the last one ended, and tells the
+    ledger of each.
+    """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
         self._app = app
+        self._ledger = ledger
         self.requests = 0
         self.last_seconds = asyncio.get_running_loop().time()
         """On the loop's clock."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counted."""
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                entry.status = message["status"]
+                if error := scope.get(ERROR):
+                    entry.fail(error)
+            await send(message)
+
         self.requests += 1
         try:
-            await self._app(scope, receive, send)
+            with self._ledger.arrive(scope["method"], scope["path"]) as entry:
+                await self._app(scope, receive, answer)
         finally:
             self.requests -= 1
             self.last_seconds = asyncio.get_running_loop().time()
@@ -65,19 +97,31 @@ class Server(uvicorn.Server):
         yield
 
 
-def routes(pool: Pool, life: control.Life) -> list[BaseRoute]:
-    """Every door of the runner. Docker Model Runner's addresses lead to OpenAI's door, too."""
-    docker = [Mount(path, routes=openai.routes(pool)) for path in ("/engines/llama.cpp", "/engines")]
-    return [*control.routes(pool, life), *openai.routes(pool), *ollama.routes(pool), *docker]
+def routes(pool: Pool, life: control.Life, library: Library | None) -> list[BaseRoute]:
+    """Every door of the runner. Docker Model Runner's addresses lead to the doors of its APIs, too.
+
+    Without a library the doors that can change one are not there.
+    """
+    claude = anthropic.routes(pool)
+    v1 = [*claude, *openai.routes(pool)]  # once: a response that is kept is found at every address
+    mounts = [Mount(path, routes=v1) for path in (f"/engines/{docker.ENGINE}", "/engines")]
+    residents = PoolResidents(pool)
+    doors = [*control.routes(pool, life, library), *ollama.routes(pool, residents, library)]
+    if library is not None:
+        doors += docker.routes(residents, library)
+    return [*doors, *v1, Mount("/anthropic", routes=claude), *mounts]
 
 
-def build(pool: Pool, life: control.Life, patience_seconds: int) -> tuple[Server, Activity]:
+def build(
+    pool: Pool, life: control.Life, library: Library | None, patience_seconds: int, admission: Admission
+) -> tuple[Server, Activity]:
     """A server that is not started yet. After `leave` it cuts what still runs when its patience is over."""
-    activity = Activity(LoopbackGuard(Router(routes(pool, life), default=_unknown_path)))
+    guarded = Guard(Router(routes(pool, life, library), default=_unknown_path), refusal, admission)
+    activity = Activity(with_cors(guarded, admission.origins), pool.ledger)
     config = uvicorn.Config(
         activity,
         loop="asyncio",
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -86,15 +130,24 @@ def build(pool: Pool, life: control.Life, patience_seconds: int) -> tuple[Server
         proxy_headers=False,
         server_header=False,
         date_header=False,  # only the loop that we replace keeps it right
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        limit_concurrency=CONNECTION_LIMIT,
         timeout_graceful_shutdown=patience_seconds,
     )
     return Server(config), activity
 
 
 async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    hint = "the doors are /v1, /engines/v1, /api and /qwenctl/v1"
+    hint = "the doors are /v1, /engines, /models, /anthropic, /api and /qwenctl/v1"
     error = NotFound(f"there is no `{scope['path']}` here", hint=hint)
-    await openai.refusal(error)(scope, receive, send)
+    scope[ERROR] = error
+    await refusal(scope["path"], error)(scope, receive, send)
+
+
+def refusal(path: str, error: QwenctlError) -> Response:
+    """`error` in the shape of the door that `path` belongs to."""
+    render = next((render for start, render in _REFUSALS if path.startswith(start)), openai_errors.refusal)
+    return render(error)
 
 
 async def serve(server: Server, listeners: Sequence[socket.socket]) -> None:

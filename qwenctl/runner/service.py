@@ -19,40 +19,51 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from qwenctl import __version__
-from qwenctl.errors import Conflict
+from qwenctl.errors import Conflict, UsageError
+from qwenctl.runner.ledger import Ledger
 from qwenctl.runner.listen import (
-    LOOPBACK,
+    Address,
+    allow_connections,
     answers,
-    bind_loopback,
+    authority_of,
+    bind_tcp,
     bind_unix,
     ensure_private_directory,
+    resolve_address,
     sole_runner,
+    url_of,
 )
+from qwenctl.runner.log import logging_to
 from qwenctl.runner.messages import LOG_NAME, SOCKET_NAME, RunnerStatus
 from qwenctl.runner.models import LoadPlanner, ModelSource
-from qwenctl.runner.pool import Pool
+from qwenctl.runner.pool import Limits, Pool
 from qwenctl.runner.supervisor import WORKER_ARGV, WorkerStarter
 from qwenctl.settings import Settings
 
 if TYPE_CHECKING:
+    from qwenctl.api.library import Library
     from qwenctl.runner.server import Activity, Server
 
 _LOCK_NAME: Final = "runner.lock"
 _LOCK_MARGIN_SECONDS: Final = 10  # beyond the drain of the runner that leaves
+_FURTHER_FILES: Final = 256  # beside the connections: pipes to workers, files of the store
 _UNREAD_SECONDS: Final = 3  # after the drain, for clients to read that their answer was broken off
 _log: Final = logging.getLogger("qwenctl.runner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOptions:
-    """How one runner lives. `port` None is no TCP; 0 is any free port.
+    """How one runner lives. `port` None is no TCP; 0 is any free port; the address is the settings' `host`.
 
-    On demand (not `foreground`) it leaves after `idle_seconds` without a request or a model.
+    Clients over TCP need the `api_key`, if there is one. On demand (not `foreground`) it leaves after
+    `idle_seconds` without a request or a model. Requests and answers are kept for `requests` only where it
+    `records_bodies`, or a model is configured so.
     """
 
     foreground: bool = False
     port: int | None = None
-    model_limit: int = 3
+    api_key: str | None = None
+    records_bodies: bool = False
     idle_seconds: float = 300.0
     drain_seconds: int = 10
     worker_argv: Sequence[str] = WORKER_ARGV
@@ -65,15 +76,19 @@ def run(
     options: ServiceOptions,
     on_ready: Callable[[RunnerStatus], None] = lambda _: None,
     planner: LoadPlanner | None = None,
+    open_library: "Callable[[], Library] | None" = None,
 ) -> None:
     """Lives one life of the runner and returns at its end. In the main thread it obeys SIGTERM and SIGINT.
 
-    `planner` decides how models are loaded; without one nothing looks at memory. `on_ready` is called once,
-    when requests are answered. Returns at once when it was started on demand and another runner is there.
+    `planner` decides how models are loaded; without one nothing looks at memory. `open_library` gives what
+    doors may do to the store; without it they do nothing. `on_ready` is called once, when requests are
+    answered. Returns at once when it was started on demand and another runner is there.
 
     Raises: Conflict when the port is taken, or `foreground` and another runner works or is `foreground`
-    too. AccessDenied, InvalidSettings for directories that cannot be used.
+    too. UsageError for an address beyond this machine without a key, or that is not one of its own.
+    AccessDenied, InvalidSettings for directories that cannot be used.
     """
+    address = _checked_address(settings.host, options)
     ensure_private_directory(settings.runtime)
     settings.state.mkdir(parents=True, exist_ok=True)
     path = settings.runtime / SOCKET_NAME
@@ -81,17 +96,31 @@ def run(
         _send_away(settings)
     wait_seconds = options.drain_seconds + _LOCK_MARGIN_SECONDS
     give_up = (lambda: False) if options.foreground else (lambda: answers(path))
-    with sole_runner(settings.runtime / _LOCK_NAME, wait_seconds, give_up) as alone, ExitStack() as sockets:
+    with sole_runner(settings.runtime / _LOCK_NAME, wait_seconds, give_up) as alone, ExitStack() as stack:
         if not alone and options.foreground:
             raise Conflict(
                 "another runner holds the lock and does not leave", hint="`qwenctl stop --all`, then again"
             )
         if not alone:
             return
-        listeners = [] if options.port is None else [sockets.enter_context(bind_loopback(options.port))]
-        listeners.append(sockets.enter_context(bind_unix(path)))
-        sockets.callback(path.unlink, missing_ok=True)
-        asyncio.run(_Service(settings, source, options, listeners, planner).live(on_ready))
+        listeners = [] if address is None else [stack.enter_context(bind_tcp(address))]
+        listeners.append(stack.enter_context(bind_unix(path)))
+        stack.callback(path.unlink, missing_ok=True)
+        stack.enter_context(logging_to(settings.state / LOG_NAME))
+        asyncio.run(_Service(settings, source, options, listeners, planner, open_library).live(on_ready))
+
+
+def _checked_address(host: str, options: ServiceOptions) -> Address | None:
+    """Where to listen, None for no TCP. Beyond loopback a key is what keeps strangers out."""
+    if options.port is None:
+        return None
+    address = resolve_address(host, options.port)
+    if not address.is_loopback and options.api_key is None:
+        raise UsageError(
+            f"`{host}` can be reached from other machines, and there is no key",
+            hint="set $QWENCTL_API_KEY, or give `--api-key-file FILE`",
+        )
+    return address
 
 
 def _send_away(settings: Settings) -> None:
@@ -118,19 +147,26 @@ class _Service:
         options: ServiceOptions,
         listeners: Sequence[socket.socket],
         planner: LoadPlanner | None,
+        open_library: "Callable[[], Library] | None",
     ) -> None:
         self._settings = settings
+        self._open_library = open_library
         self._options = options
         self._listeners = listeners
-        self._url = _url_of(listeners)
+        self._tcp = next((item for item in listeners if item.family != socket.AF_UNIX), None)
         self._starter = WorkerStarter(options.worker_argv, settings.state / LOG_NAME)
         keep_alive = settings.keep_alive_seconds
         self._pool = Pool(
             source,
             self._starter,
             keep_alive_seconds=keep_alive,
-            limit=options.model_limit,
+            limits=Limits(
+                models=settings.max_models,
+                waiting=settings.max_queue,
+                request_seconds=settings.request_timeout_seconds,
+            ),
             planner=planner,
+            ledger=Ledger(records_bodies=options.records_bodies),
         )
         self._born_seconds = time.monotonic()
         self._server: Server
@@ -139,9 +175,19 @@ class _Service:
     async def live(self, on_ready: Callable[[RunnerStatus], None]) -> None:
         self._starter.warm()
         await asyncio.sleep(0)  # the worker's process is started before our slow imports below
+        from qwenctl.api.guard import Admission
         from qwenctl.runner import server
 
-        self._server, activity = server.build(self._pool, self, self._options.drain_seconds + _UNREAD_SECONDS)
+        admission = Admission(
+            api_key=self._options.api_key,
+            any_host=self._tcp is not None
+            and not Address(self._tcp.family, self._tcp.getsockname()).is_loopback,
+            origins=frozenset(self._settings.cors),
+        )
+        allow_connections(server.CONNECTION_LIMIT + _FURTHER_FILES)
+        patience_seconds = self._options.drain_seconds + _UNREAD_SECONDS
+        library = self._open_library() if self._open_library else None
+        self._server, activity = server.build(self._pool, self, library, patience_seconds, admission)
         self._obey_signals()
         serving = asyncio.create_task(server.serve(self._server, self._listeners))
         watching = asyncio.create_task(self._leave_when_idle(activity))
@@ -161,7 +207,8 @@ class _Service:
             pid=os.getpid(),
             store=str(self._settings.store),
             foreground=self._options.foreground,
-            url=self._url,
+            url=url_of(self._tcp) if self._tcp else None,
+            address=authority_of(self._tcp) if self._tcp else None,
             uptime_seconds=time.monotonic() - self._born_seconds,
             requests=self._pool.working,
             models=len(self._pool),
@@ -207,8 +254,3 @@ class _Service:
             idle_since = loop.time() if busy else max(idle_since, activity.last_seconds)
         _log.info("idle for %.0f seconds", patience)
         self.leave()
-
-
-def _url_of(listeners: Sequence[socket.socket]) -> str | None:
-    ports = [listener.getsockname()[1] for listener in listeners if listener.family == socket.AF_INET]
-    return f"http://{LOOPBACK}:{ports[0]}" if ports else None

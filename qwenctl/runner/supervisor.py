@@ -7,13 +7,22 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from qwenctl.errors import EngineError, LoadFailed, MemoryShort, QwenctlError, WorkerDied
+from qwenctl.runner.log import LINE_LIMIT_BYTES, log_of_worker
 from qwenctl.runtime import wire
-from qwenctl.runtime.engine import EngineOptions, LoadedModel, Request
+from qwenctl.runtime.engine import (
+    Embeddings,
+    EmbedRequest,
+    EngineOptions,
+    LoadedModel,
+    Request,
+    RerankRequest,
+    Scores,
+)
 from qwenctl.runtime.events import Event, Finished
 
 # -P: a directory that somebody happens to stand in must not lend its modules to a worker.
@@ -23,6 +32,7 @@ _LOAD: Final = None  # the load has no id: it is the first request, and there is
 _CHUNK_BYTES: Final = 64 * 1024
 _EXIT_SECONDS: Final = 2.0  # between the end of stdout and the end of the process
 _OUT_OF_MEMORY: Final = "out of memory"
+_NOBODY: Final = "(none)"  # a worker that has no model yet
 _log: Final = logging.getLogger("qwenctl.runner")
 
 _Inbox = asyncio.Queue[wire.Report | EngineError]
@@ -41,23 +51,24 @@ class Worker:
         self._log = log
         self._ids = itertools.count(1)
         self._inboxes: dict[int | None, _Inbox] = {}
-        self._name = "no model"
+        self._name = _NOBODY
+        self._telling = asyncio.create_task(self._tell()) if child.stderr else None
         self._epitaph: str | None = None
         self.ended: asyncio.Task[None] = asyncio.create_task(self._listen())
         """Done when the process is gone and its requests have been told."""
 
     @classmethod
     async def start(cls, argv: Sequence[str] = WORKER_ARGV, log: Path | None = None) -> Self:
-        """A new process without a model; its stderr is appended to the file `log`, or dropped.
+        """A new process without a model. Its stderr goes into the runner's log, or is dropped without `log`,
+        which is where that lies.
 
         Raises: EngineError when the program cannot be started.
         """
         try:
-            with log.open("ab") if log else nullcontext(DEVNULL) as stderr:
-                # A session of its own: Ctrl-C on a terminal is for the runner, which drains first.
-                child = await asyncio.create_subprocess_exec(
-                    *argv, stdin=PIPE, stdout=PIPE, stderr=stderr, start_new_session=True
-                )
+            # A session of its own: Ctrl-C on a terminal is for the runner, which drains first.
+            child = await asyncio.create_subprocess_exec(
+                *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE if log else DEVNULL, start_new_session=True
+            )
         except OSError as error:
             raise EngineError(f"cannot start a worker: {error}") from error
         return cls(child, log)
@@ -117,6 +128,20 @@ class Worker:
         assert isinstance(report, wire.Counted)
         return report.tokens
 
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """The vectors of texts. Raises: what the worker reports, WorkerDied."""
+        id = next(self._ids)
+        report = await self._ask(id, wire.Embed(id, request))
+        assert isinstance(report, wire.Embedded)
+        return report.embeddings
+
+    async def rerank(self, request: RerankRequest) -> Scores:
+        """The scores of documents. Raises: what the worker reports, WorkerDied."""
+        id = next(self._ids)
+        report = await self._ask(id, wire.Rerank(id, request))
+        assert isinstance(report, wire.Ranked)
+        return report.scores
+
     async def stats(self) -> wire.Stats:
         """The counters now. Raises: WorkerDied."""
         id = next(self._ids)
@@ -170,6 +195,18 @@ class Worker:
         finally:
             await self._bury()
 
+    async def _tell(self) -> None:
+        """Hands on what the process writes to stderr, line by line, until nobody has it open."""
+        assert self._child.stderr is not None
+        rest = b""
+        while chunk := await self._child.stderr.read(_CHUNK_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LINE_LIMIT_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                log_of_worker(self._name, line[:LINE_LIMIT_BYTES])
+        log_of_worker(self._name, rest)
+
     def _deliver(self, report: wire.Report) -> None:
         id = _LOAD if isinstance(report, wire.Loaded) else report.id
         if id in self._inboxes:  # else its asker has gone
@@ -181,6 +218,9 @@ class Worker:
         except TimeoutError:  # without its stdout it is of no use, whatever it still does
             self.kill()
             status = await self._child.wait()
+        if self._telling is not None:  # its last words are in the log before its end is told
+            await asyncio.wait({self._telling}, timeout=_EXIT_SECONDS)
+            self._telling.cancel()
         self._epitaph = _describe(status)
         _log.info("the worker of `%s` (process %d) ended: %s", self._name, self.pid, self._epitaph)
         self._stdin.close()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qwenctl.api.library import Library
 from qwenctl.errors import ReferenceUnknown
 from qwenctl.runner.client import RunnerClient
 from qwenctl.runner.messages import RunnerStatus
@@ -90,6 +91,7 @@ def service(
     settings: Settings,
     source: ModelSource | None = None,
     planner: LoadPlanner | None = None,
+    open_library: Callable[[], Library] | None = None,
     **options: Any,
 ) -> Iterator[tuple[RunnerClient, RunnerStatus]]:
     """A runner that lives in a thread with scripted workers; ended afterwards, if it did not end itself."""
@@ -103,7 +105,7 @@ def service(
 
     def live() -> None:
         try:
-            run(settings, source or NamedModels(), chosen, on_ready, planner)
+            run(settings, source or NamedModels(), chosen, on_ready, planner, open_library)
         finally:
             ready.set()
 

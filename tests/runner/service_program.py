@@ -15,11 +15,20 @@ for option in ("store", "runtime", "state"):
     parser.add_argument(f"--{option}", type=Path, required=True)
 parser.add_argument("--registry", required=True)
 parser.add_argument("--keep-alive", type=parse_duration, required=True)
+parser.add_argument("--max-models", type=int, required=True)
+parser.add_argument("--max-queue", type=int, required=True)
+parser.add_argument("--request-timeout", type=parse_duration, required=True)
 given = parser.parse_args()
 
 logging.basicConfig(level=logging.INFO)
 options = ServiceOptions(idle_seconds=given.idle_seconds, worker_argv=SCRIPTED_WORKER, drain_seconds=20)
 settings = Settings(
-    store=given.store, runtime=given.runtime, state=given.state, keep_alive_seconds=given.keep_alive
+    store=given.store,
+    runtime=given.runtime,
+    state=given.state,
+    keep_alive_seconds=given.keep_alive,
+    max_models=given.max_models,
+    max_queue=given.max_queue,
+    request_timeout_seconds=given.request_timeout,
 )
 run(settings, NamedModels(), options)

@@ -10,6 +10,7 @@ import pytest
 
 from qwenctl.errors import Conflict, RunnerUnavailable
 from qwenctl.runner.client import RunnerClient, service_options
+from qwenctl.runner.log import old_log
 from qwenctl.runner.messages import LOG_NAME, LoadOptions
 from qwenctl.settings import Settings
 from tests.runner.runner_builders import LONG, SERVICE_PROGRAM, ask, eventually, service, settings_in, text_of
@@ -128,11 +129,12 @@ def test_nobody_answers(tmp_path: Path) -> None:
 
 
 def test_a_large_log_is_set_aside(tmp_path: Path) -> None:
-    """A log beyond 4 MiB becomes the old one when the next runner starts."""
+    """A log beyond 4 MiB becomes the old one as soon as a runner has something to say."""
     settings = settings_in(tmp_path)
     settings.state.mkdir()
     (settings.state / LOG_NAME).write_bytes(b"x" * (4 * 1024 * 1024 + 1))
     client = RunnerClient.connect(settings, ON_DEMAND)
+    eventually(lambda: old_log(settings.state / LOG_NAME).exists())
     assert (settings.state / LOG_NAME).stat().st_size < 10_000
     end(client, settings)
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from qwenctl.errors import AccessDenied, Conflict, InvalidSettings
-from qwenctl.runner.listen import answers, bind_loopback, bind_unix, ensure_private_directory, sole_runner
+from qwenctl.runner.listen import (
+    answers,
+    bind_tcp,
+    bind_unix,
+    ensure_private_directory,
+    resolve_address,
+    sole_runner,
+)
 
 
 def never() -> bool:
@@ -56,11 +63,11 @@ def test_a_path_that_no_kernel_takes_is_refused(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_a_conflict() -> None:
     """A port in use is refused by its number; port 0 takes a free one, on loopback."""
-    with bind_loopback(0) as taken:
+    with bind_tcp(resolve_address("127.0.0.1", 0)) as taken:
         host, port = taken.getsockname()
         assert host == "127.0.0.1"
         with pytest.raises(Conflict, match=str(port)):
-            bind_loopback(port)
+            bind_tcp(resolve_address("127.0.0.1", port))
 
 
 def test_one_holder_of_the_lock(tmp_path: Path) -> None:
@@ -98,5 +105,5 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
 
 def test_small_pieces_are_sent_at_once() -> None:
     """Nagle's algorithm is off for the listener, whose connections inherit that."""
-    with bind_loopback(0) as listener:
+    with bind_tcp(resolve_address("127.0.0.1", 0)) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

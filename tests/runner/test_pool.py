@@ -12,7 +12,7 @@ import pytest
 from qwenctl.errors import Conflict, LoadFailed, QwenctlError, ReferenceUnknown, WorkerDied
 from qwenctl.runner.messages import LoadOptions
 from qwenctl.runner.models import FoundModel
-from qwenctl.runner.pool import Pool
+from qwenctl.runner.pool import Limits, Pool
 from qwenctl.runner.supervisor import Worker
 from qwenctl.runtime.events import Finished
 from tests.runner.runner_builders import LONG, SCRIPTED_WORKER, NamedModels, ask, text_of
@@ -34,7 +34,7 @@ class Counted:
 async def pool(keep_alive: float = 60, limit: int = 2) -> AsyncIterator[tuple[Pool, Counted]]:
     """A pool of scripted workers, with proof at the end that none is left."""
     starter = Counted()
-    made = Pool(NamedModels(), starter, keep_alive_seconds=keep_alive, limit=limit)
+    made = Pool(NamedModels(), starter, keep_alive_seconds=keep_alive, limits=Limits(models=limit))
     try:
         yield made, starter
     finally:
@@ -195,8 +195,8 @@ def test_a_working_model_never_makes_room() -> None:
             await anext(stream)
             await answer(made, "echo")
             late = asyncio.create_task(answer(made, "late"))
-            await asyncio.sleep(0.05)
-            assert await names(made) == ["slow", "late"]
+            while await names(made) != ["slow", "late"]:
+                await asyncio.sleep(0.01)
             with pytest.raises(Conflict, match="2 models are loaded and all of them work"):
                 await answer(made, "echo")
             assert await late == "hi"
@@ -272,6 +272,20 @@ def test_other_options_load_an_idle_model_again() -> None:
     run(body())
 
 
+def test_other_options_share_one_load() -> None:
+    """Two that ask an idle model for the same other options at once get one new worker."""
+
+    async def body() -> None:
+        async with pool() as (made, starter):
+            await made.load("late", LoadOptions(context_length=64))
+            wishes = LoadOptions(context_length=1024)
+            statuses = await asyncio.gather(*(made.load("late", wishes) for _ in range(3)))
+            assert len({status.pid for status in statuses}) == 1
+            assert [worker.alive for worker in starter.workers] == [False, True]
+
+    run(body())
+
+
 def test_stop_ends_a_working_model() -> None:
     """Stopping unloads at once and says what; the answer that ran fails with an error of ours."""
 
@@ -324,7 +338,7 @@ def test_stop_finds_what_the_store_has_lost(now: FoundModel | None) -> None:
 
     async def body() -> None:
         source = ChangingModels()
-        made = Pool(source, Counted(), keep_alive_seconds=60, limit=2)
+        made = Pool(source, Counted(), keep_alive_seconds=60, limits=Limits(models=2))
         await answer(made, "echo")
         source.echo = now
         assert await made.stop("echo") == ["echo"]

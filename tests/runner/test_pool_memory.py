@@ -14,7 +14,7 @@ from qwenctl.model.memory.figures import Estimate, HostMemory
 from qwenctl.model.memory.plan import Place, Plan
 from qwenctl.runner.messages import LoadOptions
 from qwenctl.runner.models import FoundModel, LoadDecision, engine_options
-from qwenctl.runner.pool import Pool
+from qwenctl.runner.pool import Limits, Pool
 from qwenctl.runner.supervisor import Worker
 from tests.runner.runner_builders import LONG, SCRIPTED_WORKER, NamedModels, ask, text_of
 
@@ -83,7 +83,7 @@ def plan_of(gib: int, tokens: int) -> Plan:
 
 
 @asynccontextmanager
-async def pool(planner: FakePlanner) -> AsyncIterator[Pool]:
+async def pool(planner: FakePlanner, limit: int = 5) -> AsyncIterator[Pool]:
     """A pool of scripted workers, which tell nothing of their memory; proof at the end that none is left."""
     started: list[Worker] = []
 
@@ -91,7 +91,7 @@ async def pool(planner: FakePlanner) -> AsyncIterator[Pool]:
         started.append(await Worker.start(SCRIPTED_WORKER))
         return started[-1]
 
-    made = Pool(NamedModels(), start, keep_alive_seconds=60, limit=5, planner=planner)
+    made = Pool(NamedModels(), start, keep_alive_seconds=60, limits=Limits(models=limit), planner=planner)
     try:
         yield made
     finally:
@@ -159,7 +159,7 @@ def test_wishes_that_the_plan_has_met_do_not_reload() -> None:
             assert len(planner.asked) == 1
             other = await made.load("echo", LoadOptions(context_length=77))
             assert other.pid != first.pid
-            assert planner.asked == [("echo", [], []), ("echo", [], [])]
+            assert planner.asked == [("echo", [], []), ("echo", ["echo"], ["echo"]), ("echo", [], [])]
 
     run(body())
 
@@ -197,7 +197,9 @@ def test_nobody_leaves_in_vain() -> None:
             before = await made.loaded()
             with pytest.raises(MemoryShort, match="`third` needs 2 GiB of RAM, 0 can be used") as info:
                 await load(made, "third")
-            assert info.value.hint == "buy some"
+            assert info.value.hint == (
+                "buy some; loaded: `echo` (1.00 GiB, idle); it would not fit without them either"
+            )
             assert [item.pid for item in await made.loaded()] == [item.pid for item in before]
 
     run(body())
@@ -213,7 +215,10 @@ def test_a_working_model_stays() -> None:
                 await anext(stream)
                 with pytest.raises(MemoryShort, match="`third` needs 2 GiB") as info:
                     await load(made, "third")
-                assert info.value.hint == "buy some; at work and in memory: `slow`"
+                assert info.value.hint == (
+                    "buy some; loaded: `echo` (1.00 GiB, idle), `slow` (1.00 GiB, works); "
+                    "it fits once `slow` has left (`qwenctl stop slow`)"
+                )
                 assert await names(made) == ["slow", "echo"]
             await load(made, "third")
             assert await names(made) == ["third"]
@@ -237,7 +242,7 @@ def test_a_model_that_gets_work_meanwhile_stays() -> None:
                 planner.answers.set()
                 with pytest.raises(MemoryShort) as info:
                     await waiting
-                assert "at work and in memory: `slow`" in str(info.value.hint)
+                assert "`slow` (1.00 GiB, works)" in str(info.value.hint)
                 await anext(stream)
 
     run(body())
@@ -269,5 +274,61 @@ def test_an_error_of_the_planner_is_the_loads() -> None:
             planner.failure = None
             assert text_of([event async for event in made.generate("echo", ask("hi"))]) == "hi"
             assert await names(made) == ["echo"]
+
+    run(body())
+
+
+def test_other_options_that_do_not_fit_leave_the_model_as_it_is() -> None:
+    """A model is unloaded for a plan that holds, never to find out: requests go on with what was there."""
+
+    async def body() -> None:
+        planner = FakePlanner(room=1)
+        async with pool(planner) as made:
+            before = await made.load("echo", LoadOptions())
+            planner.failure = MemoryShort("`echo` needs 9 GiB of RAM, 1 can be used")
+            with pytest.raises(MemoryShort, match="needs 9 GiB") as info:
+                await made.load("echo", LoadOptions(context_length=9999))
+            assert "`echo` (1.00 GiB, would leave)" in str(info.value.hint)
+            assert [item.pid for item in await made.loaded()] == [before.pid]
+            assert text_of([event async for event in made.generate("echo", ask("hi"))]) == "hi"
+
+    run(body())
+
+
+def test_the_limit_unloads_nobody_in_vain() -> None:
+    """Where the number of models is at its limit one leaves only for a model that can be loaded."""
+
+    async def body() -> None:
+        planner = FakePlanner(room=9)
+        async with pool(planner, limit=2) as made:
+            await load(made, "echo", "other")
+            planner.failure = Malformed("it is cut short")
+            with pytest.raises(Malformed):
+                await load(made, "late")
+            assert await names(made) == ["other", "echo"]
+            planner.failure = None
+            await load(made, "late")
+            assert await names(made) == ["late", "other"]
+
+    run(body())
+
+
+def test_a_refusal_names_all_that_must_go() -> None:
+    """Where no model makes room alone, all that must leave are named, with what they hold."""
+
+    async def body() -> None:
+        async with pool(FakePlanner(room=2)) as made:
+            await load(made, "slow")
+            await made.load("late", LoadOptions())
+            async with (
+                aclosing(made.generate("slow", ask(LONG))) as one,
+                aclosing(made.generate("late", ask(LONG))) as two,
+            ):
+                await anext(one)
+                await anext(two)
+                with pytest.raises(MemoryShort) as info:
+                    await load(made, "third")
+            assert "`slow` (1.00 GiB, works), `late` (1.00 GiB, works)" in str(info.value.hint)
+            assert "it fits once `slow`, `late` have left" in str(info.value.hint)
 
     run(body())
