@@ -1,131 +1,106 @@
 """The chat in a real terminal: typing, stopping, leaving, pasting."""
 
-import os
-import pty
-import re
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from qwenctl.chat.terminal import answer_once
-
-DRIVER = Path(__file__).with_name("driver.py")
-SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][A-Z0-9]|\x1b[=>78]")
-
-
-class Screen:
-    """A program behind a terminal: what it showed, and keys for it."""
-
-    def __init__(self, master: int, child: subprocess.Popen[bytes]) -> None:
-        self._master, self.child = master, child
-        self.shown = ""
-
-    def keys(self, text: str) -> None:
-        """Type."""
-        os.write(self._master, text.encode())
-
-    def wait(self, text: str, seconds: float = 10.0) -> str:
-        """Wait until `text` is shown; everything up to its end, which is then forgotten."""
-        deadline = time.monotonic() + seconds
-        while text not in self.shown:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} did not come; the screen has {self.shown!r}"
-            if select.select([self._master], [], [], left)[0]:
-                self.shown += self._read()
-        end = self.shown.index(text) + len(text)
-        shown, self.shown = self.shown[:end], self.shown[end:]
-        return shown
-
-    def _read(self) -> str:
-        raw = os.read(self._master, 65536).decode(errors="replace")
-        # Terminals answer when they are asked where the cursor is.
-        for _ in range(raw.count("\x1b[6n")):
-            self.keys("\x1b[1;1R")
-        return SEQUENCE.sub("", raw)
-
-
-@contextmanager
-def terminal(history: Path) -> Iterator[Screen]:
-    """The scripted conversation behind a pty of 80 columns."""
-    master, slave = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, str(DRIVER), str(history)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-    )
-    os.close(slave)
-    try:
-        yield Screen(master, child)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        os.close(master)
-
-
-@pytest.fixture
-def screen(tmp_path: Path) -> Iterator[Screen]:
-    """A conversation that has begun."""
-    with terminal(tmp_path / "state" / "history") as opened:
-        opened.wait("Send a message")
-        yield opened
+from qwenctl.chat.archive import Archive
+from tests.chat.conftest import Open
+from tests.chat.driver_texts import MARKDOWN
+from tests.chat.screens import COLOUR, Screen
 
 
 def test_a_question_is_answered_and_remembered(screen: Screen) -> None:
     """The answer is shown without control sequences; the next question carries the first two turns."""
     screen.keys("hi\r")
-    assert "\x1b" not in screen.wait("[1] 'hi' done")
+    screen.wait("[1] 'hi' done")
+    assert "\x1b[31m" not in screen.raw
     screen.wait("<closed>")
     screen.keys("again\r")
     screen.wait("[3] 'again' done")
 
 
-def test_ctrl_c_stops_an_answer_at_once_and_the_chat_goes_on(screen: Screen) -> None:
-    """The model is told to stop, and the prompt is back."""
+def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(screen: Screen, state: Path) -> None:
+    """The model is told to stop, what it said is kept as interrupted, and the prompt is back."""
     screen.keys("count\r")
     screen.wait("5 ")
-    begun = time.monotonic()
     screen.keys("\x03")
     screen.wait("<closed>")
-    assert time.monotonic() - begun < 1.0
-    screen.wait("Send a message")
+    screen.wait("stopped; Ctrl-C again leaves")
+    screen.prompt()
+    (chat,) = Archive(state / "chats").chats()[0]
+    assert chat.turns[-1].interrupted
+    assert chat.turns[-1].text.startswith("0 1 2 3 4 5 ")
     screen.keys("still there?\r")
-    screen.wait("'still there?' done")
+    screen.wait("[3] 'still there?' done")
 
 
-def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_does_not(screen: Screen) -> None:
-    """Ctrl-C on an empty line says how to leave; Ctrl-D leaves in order."""
+def test_a_second_ctrl_c_leaves(screen: Screen) -> None:
+    """Behind one that stopped an answer, and behind one on an empty line."""
+    screen.keys("count\r")
+    screen.wait("5 ")
+    screen.keys("\x03")
+    screen.wait("Ctrl-C again leaves")
+    screen.prompt()
+    screen.keys("\x03")
+    screen.wait("left in order")
+    assert screen.end() == 0
+
+
+def test_ctrl_c_clears_a_line_and_once_does_not_leave(screen: Screen) -> None:
+    """What was typed is given up; on an empty line it is told how to leave."""
+    screen.keys("some words\x03")
+    screen.prompt()
     screen.keys("\x03")
     screen.wait("Ctrl-D or /bye leaves")
-    screen.wait("Send a message")
+    screen.prompt()
+    screen.keys("hi\r")
+    screen.wait("[1] 'hi' done")
+
+
+def test_ctrl_d_leaves(screen: Screen) -> None:
+    """In order."""
     screen.keys("\x04")
     screen.wait("left in order")
-    assert screen.child.wait(5) == 0
+    assert screen.end() == 0
 
 
-def test_several_lines_between_quotes_are_one_message(screen: Screen) -> None:
-    """The prompt changes until the closing quotes."""
-    screen.keys('"""one\r')
-    screen.wait("...")
-    screen.keys('two"""\r')
-    screen.wait(r"'one\ntwo' done")
+@pytest.mark.parametrize(
+    "keys",
+    ['"""one\rtwo"""\r', "one\x1b\rtwo\r", "\x1b[200~one\ntwo\x1b[201~\r"],
+    ids=["quotes", "alt-enter", "paste"],
+)
+def test_several_lines_are_one_message(screen: Screen, keys: str) -> None:
+    """Between quotes, broken with Alt-Enter, or pasted."""
+    screen.keys(keys)
+    assert "... two" in screen.wait(r"[1] 'one\ntwo' done")
 
 
-def test_pasted_lines_are_one_message(screen: Screen) -> None:
-    """A bracketed paste is not sent line by line."""
-    screen.keys("\x1b[200~first\nsecond\x1b[201~")
-    time.sleep(0.3)
-    screen.keys("\r")
-    screen.wait(r"'first\nsecond' done")
+def test_what_was_typed_is_there_again(open_chat: Open, state: Path) -> None:
+    """The history outlives the conversation, and is its owner's alone."""
+    first = open_chat()
+    first.keys("remember me\r")
+    first.wait("done")
+    first.prompt()
+    first.keys("\x04")
+    first.end()
+    history = state / "history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    second = open_chat()
+    second.keys("\x1b[A\r")
+    second.wait("[1] 'remember me' done")
+
+
+def test_typing_ahead_is_not_shown_in_an_answer(screen: Screen) -> None:
+    """It waits for the prompt, and is answered then."""
+    screen.keys("count\r")
+    screen.wait("5 ")
+    screen.keys("later")
+    screen.wait("15 ")
+    screen.keys("\x03")
+    shown = screen.wait("<closed>")
+    assert "later" not in shown
+    screen.prompt()
 
 
 def test_an_answer_that_fails_is_reported_and_the_chat_goes_on(screen: Screen) -> None:
@@ -133,66 +108,121 @@ def test_an_answer_that_fails_is_reported_and_the_chat_goes_on(screen: Screen) -
     screen.keys("fail\r")
     shown = screen.wait("hint: mend it")
     assert "error: it broke" in shown
-    screen.wait("Send a message")
+    screen.prompt()
     screen.keys("hi\r")
     screen.wait("[1] 'hi' done")
 
 
-def test_commands(screen: Screen) -> None:
-    """`/help` helps, a slip gets a suggestion, `/bye` leaves."""
-    screen.keys("/help\r")
-    screen.wait("forget the conversation")
-    screen.wait("Send a message")
-    screen.keys("/hepl\r")
-    screen.wait("did you mean /help?")
-    screen.wait("Send a message")
-    screen.keys("/bye\r")
-    screen.wait("left in order")
+def test_half_an_answer_is_kept(screen: Screen, state: Path) -> None:
+    """As interrupted, so that the next question may refer to it."""
+    screen.keys("break\r")
+    screen.wait("error: it broke")
+    screen.prompt()
+    screen.keys("hi\r")
+    screen.wait("[3] 'hi' done")
+    (chat,) = Archive(state / "chats").chats()[0]
+    assert [(turn.text, turn.interrupted) for turn in chat.turns[:2]] == [
+        ("break", False),
+        ("half an answer", True),
+    ]
 
 
-def test_the_history_is_private(tmp_path: Path) -> None:
-    """Only its owner may read what was typed."""
-    history = tmp_path / "state" / "history"
-    with terminal(history) as screen:
-        screen.wait("Send a message")
-        screen.keys("secret\r")
-        screen.wait("done")
-        assert history.stat().st_mode & 0o777 == 0o600
-        assert "secret" in history.read_text()
+def test_a_quiet_line_behind_each_answer(screen: Screen) -> None:
+    """Tokens, their rate, and what the conversation took of the context."""
+    screen.keys("hi\r")
+    screen.wait("10 tokens · 5.0 tokens/s · context 30 of 2048")
 
 
-class Pieces:
-    """An answer that notes whether it was closed."""
-
-    def __init__(self, *pieces: str) -> None:
-        self._pieces = iter(pieces)
-        self.closed = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        self.closed = True
+def test_markdown_is_coloured_and_nothing_else(screen: Screen) -> None:
+    """Without its colours, the answer is to the letter what the model wrote."""
+    screen.keys("code\r")
+    screen.wait("<closed>")
+    answer = screen.raw[screen.raw.index("\x1b[2m#") : screen.raw.index("<closed>")]
+    assert COLOUR.sub("", answer).replace("\r\n", "\n") == MARKDOWN
+    assert "\x1b[1mbol" in answer
 
 
-@pytest.mark.parametrize(
-    ("pieces", "clean", "written"),
-    [
-        (("one ", "two"), False, "one two\n"),
-        (("one\n",), False, "one\n"),
-        ((), False, "\n"),
-        (("\x1b[31mred",), True, "red\n"),
-        (("\x1b[31mred",), False, "\x1b[31mred\n"),
-    ],
-)
-def test_one_answer_ends_with_one_line_break(
-    capsys: pytest.CaptureFixture[str], pieces: tuple[str, ...], clean: bool, written: str
-) -> None:
-    """A pipe gets the text as it is, a terminal without control sequences."""
-    answer = Pieces(*pieces)
-    answer_once(answer, clean=clean)
-    assert capsys.readouterr().out == written
-    assert answer.closed
+@pytest.mark.parametrize(("flags", "variables"), [(("--plain",), {}), ((), {"NO_COLOR": "1"})])
+def test_plain(open_chat: Open, flags: tuple[str, ...], variables: dict[str, str]) -> None:
+    """No colours at all: the driver leaves `NO_COLOR` to prompt_toolkit, `--plain` is ours."""
+    screen = open_chat(*flags, **variables)
+    screen.keys("hi\r")
+    screen.wait("[1] 'hi' done")
+    screen.wait("context 30 of 2048")
+    answer = screen.raw[screen.raw.index("[1]") :]
+    assert flags == () or not COLOUR.search(answer[: answer.index("2048")])
+
+
+def test_thoughts_are_dim_and_apart(screen: Screen, state: Path) -> None:
+    """They end before the answer begins, and are kept apart from it."""
+    screen.keys("ponder\r")
+    screen.wait("hm, let me see\r\n\r\nit is so")
+    assert "\x1b[2mhm,\x1b[0m" in screen.raw
+    screen.prompt()
+    (chat,) = Archive(state / "chats").chats()[0]
+    assert (chat.turns[-1].text, chat.turns[-1].thinking) == ("it is so", "hm, let me see")
+
+
+def test_hidden_thoughts_are_a_line(screen: Screen) -> None:
+    """`/think hide` lets the model think and shows for how long."""
+    screen.keys("/think hide\r")
+    screen.wait("think: hide")
+    screen.prompt()
+    screen.keys("ponder\r")
+    shown = screen.wait("it is so")
+    assert "thought for" in shown
+    assert "hm" not in shown.replace("ponder", "")
+
+
+def test_bytes_that_are_no_text(screen: Screen) -> None:
+    """Pasted from a file in another encoding: they are shown as such, and nothing breaks."""
+    screen.bytes(b"caf\xe9 \xff\r")
+    screen.wait("[1] 'caf\ufffd \ufffd' done")
+    screen.prompt()
+
+
+def test_a_resize_does_not_garble(screen: Screen) -> None:
+    """In mid-answer nothing is drawn again; while typing, the line is whole afterwards."""
+    screen.keys("count\r")
+    screen.wait("5 ")
+    begun = len(screen.raw)
+    screen.resize(10, 30)
+    screen.wait("25 ")
+    assert "\x1b" not in screen.raw[begun:]
+    screen.keys("\x03")
+    screen.prompt()
+    screen.keys("a line that is longer than thirty columns")
+    screen.wait("columns")
+    screen.resize(40, 120)
+    screen.wait("a line that is longer than thirty columns")
+    screen.keys("\r")
+    screen.wait("'a line that is longer than thirty columns' done")
+
+
+def test_killed_in_mid_answer(open_chat: Open, state: Path) -> None:
+    """What was said before is there, and so is the question; `/retry` asks it again."""
+    screen = open_chat()
+    screen.keys("hi\r")
+    screen.wait("context 30 of 2048")
+    screen.prompt()
+    screen.keys("count\r")
+    screen.wait("5 ")
+    screen.child.kill()
+    screen.child.wait()
+    (chat,) = Archive(state / "chats").chats()[0]
+    assert [turn.text for turn in chat.turns][::2] == ["hi", "count"]
+    assert [path.name for path in (state / "chats").iterdir()] == [f"{chat.id}.json"]
+    again = open_chat("--continue")
+    again.keys("/retry\r")
+    again.wait("5 ")
+
+
+def test_nothing_is_kept_when_nothing_shall_be(open_chat: Open, state: Path) -> None:
+    """No chat, no history."""
+    screen = open_chat("--no-save")
+    screen.keys("secret\r")
+    screen.wait("context 30 of 2048")
+    screen.prompt()
+    screen.keys("\x04")
+    screen.end()
+    assert not state.exists()
