@@ -10,7 +10,7 @@ LATEST := Q8_0
 export CMAKE_ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench model clean
+.PHONY: help install run test generate check format bench model clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ run: $(VENV)/ready  ## set up, then chat with the guide model (MODEL=… for ano
 
 test: $(VENV)/ready-dev  ## set up, then run the tests (SLOW=1 for the long ones too)
 	@$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow") $(PYTEST_ARGS)
+
+generate: $(VENV)/ready-dev  ## make completions, the man page and the JSON Schemas from the commands
+	@$(BIN)/python scripts/generate.py
 
 check: $(VENV)/ready-dev  ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .

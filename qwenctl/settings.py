@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from qwenctl.errors import InvalidSettings, UsageError
@@ -52,6 +52,34 @@ class Settings:
     """TCP port of `qwenctl serve` (`QWENCTL_PORT`)."""
     ggml_backends: tuple[Path, ...] = ()
     """Further ggml backend libraries to load beside llama.cpp's own (`QWENCTL_GGML_BACKENDS`)."""
+    host: str = "127.0.0.1"
+    """Address that `qwenctl serve` listens on; beyond this machine it needs a key (`QWENCTL_HOST`)."""
+    api_key_file: Path | None = None
+    """File with the key that clients of `qwenctl serve` must have (`QWENCTL_API_KEY_FILE`)."""
+    cors: tuple[str, ...] = ()
+    """Origins of web pages that may use `qwenctl serve`; `*` is all (`QWENCTL_CORS`)."""
+    max_models: int = 3
+    """Models in memory at the same time (`QWENCTL_MAX_MODELS`)."""
+    max_queue: int = 512
+    """Requests that wait for one model (`QWENCTL_MAX_QUEUE`)."""
+    request_timeout_seconds: float = float("inf")
+    """How long a request may take, waiting included; infinity is no limit (`QWENCTL_REQUEST_TIMEOUT`)."""
+    hub: str = "https://hub.docker.com"
+    """Docker Hub's catalogue, which `search` asks; empty is never (`QWENCTL_HUB`)."""
+
+
+Origin = Literal["default", "file", "environment", "flag"]
+"""Where the value of a setting comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting in force: its key in the file, its variable, its value as both take it, and its origin."""
+
+    key: str
+    variable: str
+    text: str
+    origin: Origin
 
 
 def _path(text: str) -> Path:
@@ -113,6 +141,37 @@ def _mirror(url: str) -> str:
     return url.rstrip("/")
 
 
+def _address(text: str) -> str:
+    if not text or re.search(r"[\s/@?#]", text):
+        raise UsageError(f"`{text}` is not an address", hint="write it like 127.0.0.1, ::1 or 0.0.0.0")
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(dict.fromkeys(part.strip().rstrip("/") for part in text.split(",") if part.strip()))
+    for origin in origins:
+        if origin not in {"*", "null"} and not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@?#]+", origin):
+            raise UsageError(f"`{origin}` is not an origin", hint="write SCHEME://HOST[:PORT], or * for all")
+    return origins
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
+        raise UsageError(f"`{text}` is not a number of things", hint="write a number from 1 to 999999")
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds == 0:
+        raise UsageError("no request can be answered in no time", hint="write it like 90s or 5m; -1 is none")
+    return seconds
+
+
+def _hub(text: str) -> str:
+    return "" if text.lower() in {"", "none"} else _mirror(text)
+
+
 _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "store": ("QWENCTL_STORE", _path),
     "runtime": ("QWENCTL_RUNTIME", _path),
@@ -124,6 +183,13 @@ _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "keep_alive_seconds": ("QWENCTL_KEEP_ALIVE", parse_duration),
     "port": ("QWENCTL_PORT", _port),
     "ggml_backends": ("QWENCTL_GGML_BACKENDS", _paths),
+    "host": ("QWENCTL_HOST", _address),
+    "api_key_file": ("QWENCTL_API_KEY_FILE", _path),
+    "cors": ("QWENCTL_CORS", _origins),
+    "max_models": ("QWENCTL_MAX_MODELS", _count),
+    "max_queue": ("QWENCTL_MAX_QUEUE", _count),
+    "request_timeout_seconds": ("QWENCTL_REQUEST_TIMEOUT", _timeout),
+    "hub": ("QWENCTL_HUB", _hub),
 }
 
 FILE_KEYS: Final = {
@@ -137,6 +203,13 @@ FILE_KEYS: Final = {
     "keep_alive": "keep_alive_seconds",
     "port": "port",
     "ggml_backends": "ggml_backends",
+    "host": "host",
+    "api_key_file": "api_key_file",
+    "cors": "cors",
+    "max_models": "max_models",
+    "max_queue": "max_queue",
+    "request_timeout": "request_timeout_seconds",
+    "hub": "hub",
 }
 """The keys of the settings file, each with the field that it sets; flags are spelled like them."""
 _CERTIFICATES: Final = "SSL_CERT_FILE"
@@ -153,26 +226,92 @@ def resolve(
 
     Raises: InvalidSettings, naming where the unusable value came from.
     """
+    return _resolve(flags, environ, file_text, directories)[0]
+
+
+def _resolve(
+    flags: Mapping[str, str | None], environ: Mapping[str, str], file_text: str, directories: Directories
+) -> tuple[Settings, dict[str, Origin]]:
+    """The settings in force, and where those that are no default come from."""
     values: dict[str, Any] = {
         "store": directories.data / "store",
         "runtime": directories.runtime,
         "state": directories.state,
     }
+    origins: dict[str, Origin] = {}
     if environ.get(_CERTIFICATES):  # OpenSSL ignores one that is not there; here the file must be usable
         values["ca_bundle"] = _parse("ca_bundle", environ[_CERTIFICATES], f"${_CERTIFICATES}")
-    for key, text in _read_file(file_text).items():
-        if key not in FILE_KEYS:
-            known = ", ".join(FILE_KEYS)
-            raise InvalidSettings(f"settings file: unknown key `{key}`", hint=f"known keys: {known}")
-        values[FILE_KEYS[key]] = _parse(FILE_KEYS[key], text, f"settings file: `{key}`")
+        origins["ca_bundle"] = "environment"
+    for key, text in read_file(file_text).items():
+        name = field_of(key, "settings file: ")
+        values[name], origins[name] = _parse(name, text, f"settings file: `{key}`"), "file"
     for name, (variable, _) in _PARSERS.items():
         if environ.get(variable):
             values[name] = _parse(name, environ[variable], f"${variable}")
+            origins[name] = "environment"
     for name, flag in flags.items():
         if flag is not None:
             values[name] = _parse(name, flag, f"--{_KEYS[name].replace('_', '-')}")
+            origins[name] = "flag"
     assert values.keys() <= {field.name for field in fields(Settings)}
-    return Settings(**values)
+    return Settings(**values), origins
+
+
+def explain(environ: Mapping[str, str], file_text: str, directories: Directories) -> tuple[Setting, ...]:
+    """Every setting in force with its origin, in the order of the keys. Raises: InvalidSettings."""
+    settings, origins = _resolve({}, environ, file_text, directories)
+    found = []
+    for key, name in FILE_KEYS.items():
+        variable = _PARSERS[name][0]
+        if name == "ca_bundle" and not environ.get(variable) and environ.get(_CERTIFICATES):
+            variable = _CERTIFICATES
+        found.append(Setting(key, variable, render(getattr(settings, name)), origins.get(name, "default")))
+    return tuple(found)
+
+
+def canonical(key: str, text: str) -> str:
+    """`text` as the setting `key` understands it, written the one way. Raises: InvalidSettings."""
+    return render(_parse(field_of(key), text, f"`{key}`"))
+
+
+def field_of(key: str, where: str = "") -> str:
+    """The field that a key sets. Raises: InvalidSettings with the known keys."""
+    if key not in FILE_KEYS:
+        raise InvalidSettings(f"{where}unknown key `{key}`", hint=f"known keys: {', '.join(FILE_KEYS)}")
+    return FILE_KEYS[key]
+
+
+def variable_of(key: str) -> str:
+    """The environment variable that goes before the file for `key`. Raises: InvalidSettings."""
+    return _PARSERS[field_of(key)][0]
+
+
+def render(value: object) -> str:
+    """The text that a value is parsed from: the inverse of the parsers."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return _duration(value)
+        case tuple():
+            return ",".join(str(item) for item in value)
+        case frozenset():
+            return ",".join(sorted(str(item) for item in value))
+        case Mapping():
+            return ";".join(f"{registry}={','.join(urls)}" for registry, urls in value.items())
+        case _:
+            return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "-1"
+    for unit, length in (("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{int(seconds // length)}{unit}"
+    return f"{seconds:g}s"
 
 
 def also_insecure(settings: Settings, hosts: Iterable[str]) -> Settings:
@@ -190,7 +329,8 @@ def _parse(name: str, text: str, origin: str) -> Any:
         raise InvalidSettings(f"{origin}: {error.message}", hint=error.hint) from error
 
 
-def _read_file(text: str) -> dict[str, str]:
+def read_file(text: str) -> dict[str, str]:
+    """The keys of a settings file, each with the text that its parser takes. Raises: InvalidSettings."""
     if not text.strip():
         return {}
     import yaml  # 20 ms that only users with a settings file pay
@@ -199,6 +339,8 @@ def _read_file(text: str) -> dict[str, str]:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as a 13th month
         raise InvalidSettings(f"settings file is not YAML: {error}") from error
+    if document is None:  # comments alone
+        return {}
     if not isinstance(document, dict):
         raise InvalidSettings("settings file is not a mapping", hint="write `key: value` lines")
     return {str(key): _as_text(key, value) for key, value in document.items()}

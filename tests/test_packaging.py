@@ -31,7 +31,22 @@ def test_the_wheel_carries_the_built_in_registry(wheel: Path) -> None:
     assert "qwenctl/_catalog/oci-layout" in names
     assert "qwenctl/_catalog/catalog/qwen2.5.yaml" in names
     assert sum(name.startswith("qwenctl/_catalog/blobs/sha256/") for name in names) >= 9
-    assert {name.split("/")[0] for name in names} == {"qwenctl", "qwenctl-0.1.0.dist-info"}
+    tops = {"qwenctl", "qwenctl-0.1.0.dist-info", "qwenctl-0.1.0.data"}
+    assert {name.split("/")[0] for name in names} == tops
+
+
+def test_the_wheel_installs_completions_and_the_man_page(wheel: Path) -> None:
+    """Each lands where its reader looks, under `share/`; the schemas lie in the package."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    share = "qwenctl-0.1.0.data/data/share"
+    assert {name for name in names if name.startswith("qwenctl-0.1.0.data/")} == {
+        f"{share}/bash-completion/completions/qwenctl",
+        f"{share}/zsh/site-functions/_qwenctl",
+        f"{share}/fish/vendor_completions.d/qwenctl.fish",
+        f"{share}/man/man1/qwenctl.1",
+    }
+    assert {"qwenctl/cli/completion.json", "qwenctl/cli/schemas/list.json"} <= names
 
 
 def test_the_package_in_the_wheel_finds_its_registry(wheel: Path, tmp_path: Path) -> None:

@@ -81,6 +81,31 @@ def test_defaults() -> None:
             ("/a", "/b, /c", ""),
             ((Path("/a"),), (Path("/b"), Path("/c")), ()),
         ),
+        ("host", "host", "QWENCTL_HOST", ("::1", "0.0.0.0", "localhost"), ("::1", "0.0.0.0", "localhost")),
+        (
+            "api_key_file",
+            "api_key_file",
+            "QWENCTL_API_KEY_FILE",
+            ("/1", "/2", "/3"),
+            (Path("/1"), Path("/2"), Path("/3")),
+        ),
+        (
+            "cors",
+            "cors",
+            "QWENCTL_CORS",
+            ("*", "https://a/, app://b", "null"),
+            (("*",), ("https://a", "app://b"), ("null",)),
+        ),
+        ("max_models", "max_models", "QWENCTL_MAX_MODELS", ("1", "2", "30"), (1, 2, 30)),
+        ("max_queue", "max_queue", "QWENCTL_MAX_QUEUE", ("1", "2", "30"), (1, 2, 30)),
+        (
+            "request_timeout_seconds",
+            "request_timeout",
+            "QWENCTL_REQUEST_TIMEOUT",
+            ("90s", "-1", "0.5"),
+            (90.0, float("inf"), 0.5),
+        ),
+        ("hub", "hub", "QWENCTL_HUB", ("http://a", "https://b/", "none"), ("http://a", "https://b", "")),
     ],
 )
 def test_flags_win_over_the_environment_over_the_file(

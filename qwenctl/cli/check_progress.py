@@ -10,7 +10,7 @@ from typing import Self
 import msgspec
 
 from qwenctl.cli.output import Printer, complain
-from qwenctl.cli.progress import CALM_SECONDS, EVENT_SECONDS, Lines, make_bars
+from qwenctl.cli.progress import CALM_SECONDS, EVENT_SECONDS, Lines
 from qwenctl.flows.verify import (
     BlobChecked,
     CheckEvent,
@@ -89,9 +89,9 @@ class BarCheck:
     """One bar on the terminal, with rate and time left. Gone when everything is read."""
 
     def __enter__(self) -> Self:
-        from rich.progress import DownloadColumn
+        from qwenctl.cli.bars import Bars
 
-        self._progress = make_bars(DownloadColumn(binary_units=True))
+        self._progress = Bars(as_bytes=True)
         self._task = self._progress.add_task("checking", total=None)
         self._progress.start()
         return self

@@ -1,10 +1,11 @@
 """What `qwenctl fit` prints for people: bars for weights, KV cache, compute and free, and one sentence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from qwenctl.cli.output import table
-from qwenctl.flows.fit_model import Asked, best_variant
+from qwenctl.cli.output import counted, table
+from qwenctl.flows.fit_card import FROM_CARD
+from qwenctl.flows.fit_model import BY_CARD, Asked, best_variant
 from qwenctl.flows.fit_report import DeviceFit, Fit, HostFit
 from qwenctl.model.host import Host
 from qwenctl.model.memory.words import tokens_text
@@ -24,13 +25,21 @@ def render(asked: Asked, host: Host) -> str:
         return _one(asked.selected, host)
     unknown = [(fit.name, fit.advice) for fit in asked.variants if fit.verdict == "unknown"]
     notes = [f"{name}: {note}" for name, note in (*unknown, *asked.problems)]
+    notes += _by_card(asked.variants)
     selected = f"{asked.selected.name}: {_conclusion(asked.selected)}"
     if selected in notes:
         notes.remove(selected)
     best = best_variant(asked.variants)
     largest = f"the largest that fits: {best.name}" if best else "none fits"
-    parts = [_machine(host), _variants(asked), _LEGEND, "\n".join(notes), f"{selected}\n{largest}"]
+    parts = [machine_text(host), _variants(asked), _LEGEND, "\n".join(notes), f"{selected}\n{largest}"]
     return "\n\n".join(part for part in parts if part)
+
+
+def _by_card(variants: Sequence[Fit]) -> list[str]:
+    """What was judged without its file, and why; once for all of them."""
+    drawn = [fit for fit in variants if fit.header.method == FROM_CARD]
+    reasons = dict.fromkeys(note for fit in drawn for note in fit.notes if note.startswith(BY_CARD))
+    return [f"{len(drawn)} of {counted(len(variants), 'variant')} {reason}" for reason in reasons]
 
 
 def verdict_text(fit: Fit) -> str:
@@ -53,10 +62,10 @@ def _one(fit: Fit, host: Host) -> str:
     card = (("VRAM", fit.card.vram_bytes), ("size", fit.card.size_bytes)) if fit.card else ()
     if figures := [f"{render_bytes(size)} {what}" for what, size in card if size]:
         lines.append(f"its card says {', '.join(figures)}")
-    parts = ["\n".join(lines), _machine(host)]
+    parts = ["\n".join(lines), machine_text(host)]
     if fit.configuration is not None and fit.host is not None:
         parts += [_setting(fit), _places(fit, fit.host), _LEGEND]
-    return "\n\n".join([*parts, _conclusion(fit)])
+    return "\n\n".join([*parts, *(f"note: {note}" for note in fit.notes), _conclusion(fit)])
 
 
 def _conclusion(fit: Fit) -> str:
@@ -161,7 +170,8 @@ def _tightest(fit: Fit) -> str:
     return bar(parts, device.free, _SHORT_BAR)
 
 
-def _machine(host: Host) -> str:
+def machine_text(host: Host) -> str:
+    """The machine in a line: what is free of its RAM and its GPUs; in several when it would be long."""
     ram = f"{render_bytes(host.ram.available_bytes)} of {render_bytes(host.ram.total_bytes)} RAM free"
     gpus = [
         f"{gpu.name} {gpu.description}".strip()

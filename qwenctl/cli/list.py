@@ -1,13 +1,14 @@
 """`qwenctl list`: models in the store."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import msgspec
 import typer
 
 from qwenctl.cli.options import Json, Quiet
-from qwenctl.cli.output import Printer, ago, complain, table
+from qwenctl.cli.output import Printer, ago, complain, encode, table, write_line
+from qwenctl.errors import UsageError
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
@@ -20,23 +21,51 @@ class Listing(msgspec.Struct, frozen=True):
     models: list["ModelView"]
 
 
+class OpenAiModel(msgspec.Struct, frozen=True):
+    """A model as OpenAI's API lists it, under `/v1/models` and here."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+    @classmethod
+    def of(cls, model: "ModelView") -> Self:
+        """The model that a view shows."""
+        created = int(datetime.fromisoformat(model.created).timestamp()) if model.created else 0
+        return cls(model.name, "model", created, "qwenctl")
+
+
+class OpenAiModels(msgspec.Struct, frozen=True):
+    """OpenAI's list of models."""
+
+    object: str
+    data: list[OpenAiModel]
+
+
 def list_models(
     only: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="Only this model, all its tags without one.")
     ] = None,
-    json: Json = False,
+    openai: Annotated[bool, typer.Option("--openai", help="As OpenAI's list of models, in JSON.")] = False,
     quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """List the models in the store.
 
-    Example: qwenctl list --json | jq -r '.data.models[].name'
+    Examples: qwenctl list · qwenctl list qwen2.5 · qwenctl list --json | jq -r '.data.models[].name'
     """
     from qwenctl.cli.wiring import load_settings, open_store
     from qwenctl.flows.views import list_models as list_views
 
+    if openai and (json or quiet):
+        raise UsageError("`--openai` is a form of its own", hint="leave out `--json` and `--quiet`")
     models = list_views(open_store(load_settings()))
     if only:
         models = [model for model in models if _matches(model, only)]
+    if openai:
+        write_line(encode(OpenAiModels("list", [OpenAiModel.of(model) for model in models])))
+        return
     text = "\n".join(_short_id(model) for model in models) if quiet else _table(models)
     Printer("list", json).result(Listing(models), text)
     if not (json or quiet or models):

@@ -66,13 +66,13 @@ class MemoryPlanner:
 
         backends = self._settings.ggml_backends
         plain = _with_backends(engine_options(found, options), backends)
-        subject = subject_of_file(found.path)
+        subject = subject_of_file(found.path, found.splits)
         host = read_host(backends, os.environ)
         for name in leaving:
             host = without_model(host, held[name])
         machine = Machine(host, held, backends, repacked=repacked_types())
         try:
-            planner = planner_for(subject.shape, machine)
+            planner = planner_for(subject.shape, machine, _beside_bytes(plain))
             wishes = _wishes(found, options)
             plan = planner.plan(wishes)
         except Unknown:
@@ -80,8 +80,15 @@ class MemoryPlanner:
         if not plan.fits and not options.force:
             from qwenctl.model.memory.remedies import find_remedies
 
-            raise _refusal(found.name, plan, find_remedies(planner, wishes, plan, held))
+            staying = {name: memory for name, memory in held.items() if name not in leaving}
+            raise _refusal(found.name, plan, find_remedies(planner, wishes, plan, staying))
         return LoadDecision(_planned(plain, plan), plan)
+
+
+def _beside_bytes(options: "EngineOptions") -> int:
+    """The files that are loaded with the weights. One that is missing is the engine's to complain of."""
+    paths = [*(Path(adapter.path) for adapter in options.adapters), *filter(None, [options.draft])]
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _wishes(found: FoundModel, options: "LoadOptions") -> "Wishes":

@@ -7,6 +7,7 @@ from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import Found, find
 from qwenctl.flows.views import open_artifact, suggested_sampling
+from qwenctl.runner.configured import Configurations
 from qwenctl.runner.models import FoundModel
 from qwenctl.settings import Settings
 from qwenctl.store.store import Store
@@ -19,6 +20,7 @@ class StoreModels:
         self._settings = settings
         self._catalog = Catalog.open()
         self._store = Store.open(settings.store)
+        self._configurations = Configurations(settings.state)
 
     def find(self, name: str) -> FoundModel:
         """See `ModelSource.find`."""
@@ -36,14 +38,17 @@ class StoreModels:
 
     def _open(self, found: Found) -> FoundModel:
         model = open_artifact(found, self._store)
+        configured = self._configurations.of(found.key)
         return FoundModel(
             name=found.name,
             id=str(found.root.digest),
             path=model.weights_path,
+            splits=model.further_paths,
             context_length=None,
             chat_template=model.chat_template,
             created_seconds=_seconds(model.artifact.config.created),
-            sampling=suggested_sampling(model.artifact.config),
+            sampling={**suggested_sampling(model.artifact.config), **configured.sampling},
+            configured=configured,
         )
 
 

@@ -42,11 +42,15 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Printer:
-    """Prints the outcome of one command, for a person or, with `as_json`, for a program."""
+    """Prints the outcome of one command, for a person or, with `as_json`, for a program.
 
-    def __init__(self, command: str, as_json: bool) -> None:
+    `quiet` leaves out the lines beside the result, but for errors and warnings.
+    """
+
+    def __init__(self, command: str, as_json: bool, quiet: bool = False) -> None:
         self.command = command
         self.as_json = as_json
+        self.quiet = quiet
 
     def result(self, data: object, text: str = "") -> None:
         """The result: `data` in the envelope, or `text` (no line break when empty)."""
@@ -61,8 +65,8 @@ class Printer:
             write_line(encode(event))
 
     def note(self, text: str) -> None:
-        """A line on stderr for a person; nothing with `--json`."""
-        if not self.as_json:
+        """A line on stderr for a person; nothing with `--json`, and with `--quiet` only warnings."""
+        if not self.as_json and (not self.quiet or text.startswith("warning:")):
             complain(text)
 
     def failure(self, error: QwenctlError) -> None:

@@ -6,9 +6,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import Json, Quiet
 from qwenctl.cli.output import Printer
-from qwenctl.errors import InvalidReference
 
 
 class Packaged(msgspec.Struct, frozen=True):
@@ -31,6 +30,7 @@ def package(
         typer.Option("--chat-template", metavar="FILE", help="A Jinja template instead of the weights' own."),
     ] = None,
     push: Annotated[bool, typer.Option("--push", help="Send it to its registry afterwards.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Make a model in the store from a GGUF file.
@@ -41,18 +41,17 @@ def package(
     from qwenctl.cli.wiring import load_settings, open_catalog, open_remote, open_store
     from qwenctl.flows.copy import copy
     from qwenctl.flows.create import Parts, create
-    from qwenctl.flows.names import parse_name
+    from qwenctl.flows.tag import parse_new_name
 
     settings = load_settings()
     store = open_store(settings)
-    reference = parse_name(name, open_catalog(), settings.registry)
-    if reference.pinned:
-        raise InvalidReference(f"`{name}` pins a digest, a new name is a tag", hint="write NAME:TAG")
+    reference = parse_new_name(name, open_catalog(), settings.registry)
     manifest = create(Parts(gguf, tuple(license_ or ()), chat_template), store, reference)
-    printer = Printer("package", json)
+    printer = Printer("package", json, quiet)
     if push:
         with open_remote(reference, settings, store) as repository, watch(printer) as observe:
             copy(store, reference, repository, observe=observe)
     short = reference.familiar()
     packaged = Packaged(short, str(reference), str(manifest.descriptor.digest), push)
-    printer.result(packaged, f"packaged {short}" + (" and pushed it" if push else ""))
+    text = packaged.id if quiet else f"packaged {short}" + (" and pushed it" if push else "")
+    printer.result(packaged, text)

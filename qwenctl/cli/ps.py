@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qwenctl.cli.options import Json, Quiet
+from qwenctl.cli.options import ContextUrl, Json, Quiet
 from qwenctl.cli.output import Printer, table
 from qwenctl.units import render_bytes, render_duration
 
@@ -18,15 +18,15 @@ class Loaded(msgspec.Struct, frozen=True):
     models: "list[LoadedStatus]"
 
 
-def ps(json: Json = False, quiet: Quiet = False) -> None:
-    """List the models that are loaded now.
+def ps(json: Json = False, quiet: Quiet = False, context_url: ContextUrl = None) -> None:
+    """List the models that are loaded now: requests on them, memory, and until when they stay.
 
     Example: qwenctl ps --json | jq '.data.models[].name'
     """
+    from qwenctl.cli.contexts import running
     from qwenctl.cli.wiring import load_settings
-    from qwenctl.runner.client import RunnerClient
 
-    runner = RunnerClient.running(load_settings())
+    runner = running(load_settings(), context_url)
     models = runner.loaded() if runner else []
     Printer("ps", json).result(Loaded(models), _names(models) if quiet else _table(models))
 
@@ -36,8 +36,12 @@ def _names(models: "list[LoadedStatus]") -> str:
 
 
 def _table(models: "list[LoadedStatus]") -> str:
-    headers = ("NAME", "ID", "STATE", "REQUESTS", "CONTEXT", "GPU", "MEMORY", "UNTIL")
-    return table(headers, [_row(model) for model in models])
+    headers = ("NAME", "ID", "STATE", "REQUESTS", "SLOTS", "CONTEXT", "GPU", "MEMORY", "UNTIL")
+    shown = table(headers, [_row(model) for model in models])
+    notes = [
+        f"{model.name} is configured: {', '.join(model.configured)}" for model in models if model.configured
+    ]
+    return "\n".join([shown, *notes])
 
 
 def _row(status: "LoadedStatus") -> tuple[str, ...]:
@@ -45,7 +49,8 @@ def _row(status: "LoadedStatus") -> tuple[str, ...]:
         status.name,
         status.id.removeprefix("sha256:")[:12],
         status.state,
-        str(status.requests),
+        f"{status.requests}, {status.waiting} wait" if status.waiting else str(status.requests),
+        str(status.model.slots) if status.model else "-",
         str(status.model.context_length) if status.model else "-",
         _on_gpus(status),
         render_bytes(status.resident_bytes) if status.resident_bytes else "-",

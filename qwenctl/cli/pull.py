@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from qwenctl.cli.options import InsecureRegistry, Json
+from qwenctl.cli.options import InsecureRegistry, Json, Quiet
 from qwenctl.cli.output import Printer
-from qwenctl.errors import Interrupted, MemoryShort, ReferenceUnknown, Unreachable, UsageError
+from qwenctl.errors import Interrupted, MemoryShort, UsageError
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def pull(
         str | None, typer.Option("--expect", metavar="DIGEST", help="Fail when the name is another sha256:….")
     ] = None,
     insecure_registry: InsecureRegistry = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Download a model, verified; continues an interrupted download.
@@ -70,7 +71,7 @@ def pull(
     Says before whether it fits this machine. Example: qwenctl pull qwen2.5:7B-Q4_K_M
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
-    from qwenctl.flows.names import parse_name
+    from qwenctl.flows.spelling import parse_wanted
     from qwenctl.oci.digest import Digest
 
     if fit and no_check:
@@ -78,17 +79,17 @@ def pull(
     expected = None if expect is None else Digest.parse(expect)
     settings, catalog = load_settings(insecure_registry), open_catalog()
     store = open_store(settings)
-    printer = Printer("pull", json)
+    printer = Printer("pull", json, quiet)
     reference = (
         _best_fitting(model, settings, catalog, store, printer)
         if fit
-        else parse_name(model, catalog, settings.registry)
+        else parse_wanted(model, catalog, settings.registry)
     )
     checks = Checks(enabled=not no_check, force=force, expected=expected)
     pulled, verdict = pull_with_progress(reference, settings, catalog, store, printer, checks)
     report = PullReport(
-        reference.familiar(),
-        str(reference),
+        pulled.reference.familiar(),
+        str(pulled.reference),
         str(pulled.root.digest),
         pulled.up_to_date,
         pulled.moved_bytes,
@@ -96,7 +97,7 @@ def pull(
         pulled.blobs_present,
         verdict,
     )
-    printer.result(report, _sentence(report))
+    printer.result(report, report.id if quiet else _sentence(report))
 
 
 def pull_with_progress(
@@ -113,28 +114,19 @@ def pull_with_progress(
     """
     from qwenctl.cli.progress import watch
     from qwenctl.cli.wiring import open_source
-    from qwenctl.flows.names import near_names, unknown
     from qwenctl.flows.pull import check_expected, is_current
     from qwenctl.flows.pull import pull as pull_model
-    from qwenctl.oci.reference import BUILT_IN, DOCKER_HUB
+    from qwenctl.flows.spelling import resolve
 
     try:
         with open_source(reference, settings, catalog) as source:
-            root = source.resolve(reference)
+            reference, root = resolve(reference, source, catalog, store)
             check_expected(reference, root, checks.expected)
             verdict = None
             if checks.enabled and not is_current(reference, root, store):
                 verdict = _check(reference, root, source, settings, printer, checks)
             with watch(printer) as observe:
                 return pull_model(reference, source, store, observe, root), verdict
-    except (ReferenceUnknown, Unreachable) as error:
-        known = tuple(catalog.known()) if reference.registry in (BUILT_IN, DOCKER_HUB) else ()
-        near = () if reference.familiar() in known else near_names(reference, known, store)
-        if not near:
-            raise
-        question = unknown(reference, near, "").hint
-        both = f"{error.hint}; {question}" if isinstance(error, Unreachable) and error.hint else question
-        raise type(error)(error.message, hint=both) from error
     except KeyboardInterrupt as error:
         raise Interrupted(
             "stopped; what was downloaded is kept",
@@ -152,14 +144,11 @@ def _check(
 ) -> "Fit | None":
     """The verdict by the model's header, told; None for a model that is not in GGUF."""
     from qwenctl.cli.memory import open_machine
-    from qwenctl.flows.fit import fit, subject_of_model
-    from qwenctl.model.memory.plan import Wishes
+    from qwenctl.flows.fit import fit_before
 
-    try:
-        subject = subject_of_model(reference.familiar(), root, source)
-    except UsageError:
+    verdict = fit_before(reference, root, source, open_machine(settings))
+    if verdict is None:
         return None
-    verdict = fit(subject, open_machine(settings), Wishes())
     if not checks.quiet or not verdict.fits:
         printer.note(f"{verdict.name}{'' if verdict.fits else ' does not fit'}: {verdict.advice}")
     if not verdict.fits and not checks.force:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from qwenctl.cli.options import InsecureRegistry, Json, Model
+from qwenctl.cli.options import InsecureRegistry, Json, Model, Quiet
 from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 from qwenctl.units import render_bytes
@@ -19,7 +19,9 @@ class Pushed(msgspec.Struct, frozen=True):
     blobs_present: int
 
 
-def push(model: Model, insecure_registry: InsecureRegistry = None, json: Json = False) -> None:
+def push(
+    model: Model, insecure_registry: InsecureRegistry = None, quiet: Quiet = False, json: Json = False
+) -> None:
     """Send a model of the store to the registry in its name.
 
     Example: qwenctl tag guide localhost:5000/me/guide && qwenctl push localhost:5000/me/guide
@@ -39,7 +41,7 @@ def push(model: Model, insecure_registry: InsecureRegistry = None, json: Json = 
             f"`{found.name}` belongs to no registry that can be pushed to",
             hint=f"`qwenctl tag {found.name} HOST/NAME[:TAG]` first",
         )
-    printer = Printer("push", json)
+    printer = Printer("push", json, quiet)
     with open_remote(reference, settings, store) as repository, watch(printer) as observe:
         copied = push_model(found, reference, store, repository, observe)
     pushed = Pushed(
@@ -50,4 +52,5 @@ def push(model: Model, insecure_registry: InsecureRegistry = None, json: Json = 
         copied.blobs_moved,
         copied.blobs_present,
     )
-    printer.result(pushed, f"pushed {pushed.name} ({render_bytes(copied.moved_bytes)} sent)")
+    text = f"pushed {pushed.name} ({render_bytes(copied.moved_bytes)} sent)"
+    printer.result(pushed, pushed.id if quiet else text)

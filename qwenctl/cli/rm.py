@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import Json, Quiet
 from qwenctl.cli.output import Printer
 from qwenctl.errors import Conflict
 from qwenctl.units import render_bytes
@@ -26,6 +26,7 @@ class Removal(msgspec.Struct, frozen=True):
 def rm(
     models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="Models to remove, by name or id.")],
     force: Annotated[bool, typer.Option("--force", "-f", help="Also when it is loaded.")] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Remove models. Content that another name still needs is kept, the rest is freed at once.
@@ -44,10 +45,10 @@ def rm(
     removed = remove(founds, store)
     untagged = [found.name for found in founds]
     deleted = [str(digest) for digest in removed.digests]
-    lines = [f"untagged {name}" for name in untagged]
-    lines += [f"deleted {digest}" for digest in deleted]
+    lines = [*untagged] if quiet else [f"untagged {name}" for name in untagged]
+    lines += [] if quiet else [f"deleted {digest}" for digest in deleted]
     freed = f"freed {render_bytes(removed.size_bytes)}" if deleted else "freed nothing: other names share it"
-    printer = Printer("rm", json)
+    printer = Printer("rm", json, quiet)
     printer.result(Removal(untagged, deleted, removed.size_bytes), "\n".join(lines))
     printer.note(freed)
 

@@ -1,5 +1,6 @@
 """`qwenctl runner-service`: the background service, as `RunnerClient` starts it. Not for people."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,11 +15,14 @@ def runner_service(
     registry: Text = None,
     keep_alive: Text = None,
     ggml_backends: Text = None,
+    max_models: Text = None,
+    max_queue: Text = None,
+    request_timeout: Text = None,
 ) -> None:
     """Run the background service (started on demand; leaves when idle)."""
     from qwenctl.cli.memory import MemoryPlanner
     from qwenctl.cli.models import StoreModels
-    from qwenctl.cli.wiring import load_settings
+    from qwenctl.cli.wiring import load_settings, open_library
     from qwenctl.runner.service import ServiceOptions, run
 
     settings = load_settings(
@@ -28,12 +32,10 @@ def runner_service(
         registry=registry,
         keep_alive_seconds=keep_alive,
         ggml_backends=ggml_backends,
+        max_models=max_models,
+        max_queue=max_queue,
+        request_timeout_seconds=request_timeout,
     )
-    _log_to_stderr()
-    run(settings, StoreModels(settings), ServiceOptions(), planner=MemoryPlanner(settings))
-
-
-def _log_to_stderr() -> None:
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    library = partial(open_library, settings)
+    planner = MemoryPlanner(settings)
+    run(settings, StoreModels(settings), ServiceOptions(), planner=planner, open_library=library)

@@ -1,120 +1,84 @@
-"""`qwenctl show`: the model card, and what of the family is in the store."""
+"""`qwenctl show`: the model card with our verdict on each variant, and what of the family is in the store."""
 
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import typer
 
 from qwenctl.cli.options import Json, Model
-from qwenctl.cli.output import Printer, fields, table
-from qwenctl.units import render_bytes
+from qwenctl.cli.output import Printer
 
 if TYPE_CHECKING:
-    from qwenctl.flows.show import Shown
+    from qwenctl.flows.fit_card import VariantView
     from qwenctl.flows.views import ModelView
     from qwenctl.model.card import Card
+    from qwenctl.model.host import Host
+    from qwenctl.settings import Settings
 
 
 class ShowReport(msgspec.Struct, frozen=True):
-    """The data of `show --json`: the card whole (null without one), and the stored models."""
+    """The data of `show --json`: the card whole (null without one), the stored models, and what `configure`
+    has set for each of them, by its name.
+
+    `variants` are those of the card, each with the verdict on `machine`, which is null without a card.
+    """
 
     card: "Card | None"
     stored: "list[ModelView]"
     selected: str | None
+    configured: dict[str, dict[str, Any]] = {}
+    machine: "Host | None" = None
+    variants: "list[VariantView]" = []
 
 
-def show(model: Model, json: Json = False) -> None:
-    """Show a model's card with its variants, and what of it is in the store.
+def show(
+    model: Model,
+    host: Annotated[
+        Path | None, typer.Option("--host", metavar="FILE", help="A machine profile instead of this machine.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a model's card, which of its variants fit, and what of it is in the store.
 
-    Example: qwenctl show qwen2.5
+    Needs no network. Example: qwenctl show qwen2.5
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
     from qwenctl.flows.show import show as show_model
 
     settings = load_settings()
-    shown = show_model(model, open_store(settings), open_catalog(), settings.registry)
-    report = ShowReport(shown.card, list(shown.stored), shown.selected)
-    Printer("show", json).result(report, _text(shown))
+    store, catalog = open_store(settings), open_catalog()
+    shown = show_model(model, store, catalog, settings.registry)
+    configured = _configured(shown.stored, settings)
+    machine, variants = None, []
+    if shown.card is not None:
+        from qwenctl.cli.memory import open_machine
+        from qwenctl.flows.fit_card import judge_variants
+
+        opened = open_machine(settings, host)
+        machine, variants = opened.host, judge_variants(shown, store, catalog, opened)
+    report = ShowReport(shown.card, list(shown.stored), shown.selected, configured, machine, variants)
+    Printer("show", json).result(report, "" if json else _text(report))
 
 
-def _text(shown: "Shown") -> str:
-    parts = [_card_text(shown.card, shown) if shown.card else "", _stored_text(shown.stored)]
-    return "\n\n".join(part for part in parts if part)
+def _configured(models: "tuple[ModelView, ...]", settings: "Settings") -> dict[str, dict[str, Any]]:
+    from qwenctl.runner.configured import Configurations
+
+    known = Configurations(settings.state).all()
+    here = {model.name: known[key] for model in models if (key := model.reference or model.id) in known}
+    if not here:
+        return {}
+    from qwenctl.cli.configure_values import spelled
+
+    return {name: spelled(configured) for name, configured in here.items()}
 
 
-def _card_text(card: "Card", shown: "Shown") -> str:
-    from textwrap import fill
+def _text(report: ShowReport) -> str:
+    from shutil import get_terminal_size
 
-    facts = fields(
-        [
-            ("Provider", card.provider),
-            ("Architecture", card.architecture),
-            ("Cutoff", card.cutoff or ""),
-            ("Languages", ", ".join(card.languages)),
-            ("Tool calling", "yes" if card.tool_calling else "no"),
-            ("Input", ", ".join(card.input_modalities)),
-            ("Output", ", ".join(card.output_modalities)),
-            ("Licence", card.license),
-        ]
-    )
-    sections = [card.title, fill(card.description, 78), facts, _variants(card, shown)]
-    sections += [f"Note: {fill(card.note, 72)}"] if card.note else []
-    sections += _lists(card)
-    return "\n\n".join(sections)
+    from qwenctl.cli.card_text import render
+    from qwenctl.cli.configure_values import told
 
-
-def _variants(card: "Card", shown: "Shown") -> str:
-    present = {model.reference for model in shown.stored}
-    rows = []
-    for variant in card.variants:
-        names = [f"{card.name}:{tag}" for tag in variant.tags]
-        here = any(str(shown.reference(tag)) in present for tag in variant.tags)
-        rows.append(
-            (
-                "*" if shown.selected in variant.tags else "",
-                " ".join(names),
-                variant.parameters,
-                variant.quantization or "-",
-                str(variant.context_length),
-                variant.vram or "-",
-                variant.size or "-",
-                "yes" if here else "",
-            )
-        )
-    headers = ("", "VARIANT", "PARAMETERS", "QUANTIZATION", "CONTEXT", "VRAM", "SIZE", "HERE")
-    return table(headers, rows)
-
-
-def _lists(card: "Card") -> list[str]:
-    sections = []
-    if card.intended_uses:
-        sections.append("Intended uses\n" + "\n".join(f"  {u.title}: {u.text}" for u in card.intended_uses))
-    if card.considerations:
-        sections.append("Considerations\n" + "\n".join(f"  {line}" for line in card.considerations))
-    if card.benchmarks:
-        rows = [(f"  {b.category}", b.name, f"{b.score:g}") for b in card.benchmarks]
-        subject = f" of {card.benchmark_subject}" if card.benchmark_subject else ""
-        sections.append(
-            f"Benchmarks{subject}, by its maker\n" + table(("  AREA", "BENCHMARK", "SCORE"), rows)
-        )
-    if card.links:
-        sections.append("Links\n" + "\n".join(f"  {link.title}: {link.url}" for link in card.links))
-    return sections
-
-
-def _stored_text(models: "tuple[ModelView, ...]") -> str:
-    if not models:
-        return ""
-    rows = [
-        (
-            model.name,
-            model.parameters or "-",
-            model.quantization or "-",
-            model.architecture or "-",
-            str(model.context_length or "-"),
-            render_bytes(model.size_bytes),
-            model.id[7:19],
-        )
-        for model in models
-    ]
-    headers = ("IN THE STORE", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "CONTEXT", "SIZE", "ID")
-    return table(headers, rows)
+    configured = [f"{name} is configured: {told(values)}" for name, values in report.configured.items()]
+    return render(report, configured, get_terminal_size().columns if sys.stdout.isatty() else None)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qwenctl.cli.options import Json
+from qwenctl.cli.options import ContextUrl, Json
 from qwenctl.cli.output import Printer, fields
 from qwenctl.units import render_bytes, render_duration
 
@@ -28,24 +28,31 @@ class StoreStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The data of `status --json`; `runner` is null when none runs, which is no fault."""
+    """The data of `status --json`; `runner` is null when none runs, which is no fault.
+
+    `context` is the runner in use: `default` is this machine's own. All else is of this machine.
+    """
 
     store: StoreStatus
     settings_file: str
     log: str
     runner: "RunnerStatus | None"
+    context: str = "default"
 
 
-def status(json: Json = False) -> None:
-    """Show where the store, the settings and the log are, and what the runner does."""
+def status(json: Json = False, context_url: ContextUrl = None) -> None:
+    """Show where the store, the settings and the log are, and what the runner does.
+
+    Example: qwenctl status
+    """
+    from qwenctl.cli.contexts import chosen, running
     from qwenctl.cli.wiring import load_settings, open_store, settings_file
-    from qwenctl.runner.client import RunnerClient
     from qwenctl.runner.messages import LOG_NAME
 
     settings = load_settings()
     store = open_store(settings)
     usage = store.usage()
-    runner = RunnerClient.running(settings)
+    runner = running(settings, context_url)
     held = StoreStatus(
         str(store.path),
         len(store.tags()),
@@ -59,6 +66,7 @@ def status(json: Json = False) -> None:
         str(settings_file(os.environ)),
         str(settings.state / LOG_NAME),
         runner.status() if runner else None,
+        chosen(context_url)[0],
     )
     Printer("status", json).result(shown, _text(shown))
 
@@ -73,6 +81,7 @@ def _text(status: Status) -> str:
             ("Holds", f"{store.tags} models, {render_bytes(store.size_bytes)}{partial}"),
             ("Settings", status.settings_file),
             ("Log", status.log),
+            ("Context", status.context if status.context != "default" else ""),
             ("Runner", _runner_text(status.runner)),
         ]
     )

@@ -1,5 +1,6 @@
 """What the streams of this process are connected to."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from qwenctl.errors import UsageError
 def interactive() -> bool:
     """Whether a person sits at both ends: a prompt may be shown and answered."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def wants_colour() -> bool:
+    """Whether colours may be shown on a terminal. Source: no-color.org; terminfo's `dumb`."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def confirmed(question: str) -> bool:

@@ -19,7 +19,10 @@ class Versions(msgspec.Struct, frozen=True):
 
 
 def version(json: Json = False) -> None:
-    """Show the versions of qwenctl, llama-cpp-python and Python."""
+    """Show the versions of qwenctl, llama-cpp-python and Python.
+
+    Example: qwenctl version
+    """
     from importlib.metadata import version as installed
 
     versions = Versions(

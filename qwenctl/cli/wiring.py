@@ -15,6 +15,7 @@ from qwenctl.errors import AccessDenied, FileMissing
 from qwenctl.settings import Directories, Settings, also_insecure, resolve
 
 if TYPE_CHECKING:
+    from qwenctl.cli.library import StoreLibrary
     from qwenctl.flows.catalog import Catalog
     from qwenctl.oci.reference import Reference
     from qwenctl.oci.target import Source
@@ -48,17 +49,23 @@ def load_settings(insecure: Sequence[str] | None = None, **flags: str | None) ->
 
     What was learnt about mirrors is forgotten. Raises: InvalidSettings, FileMissing, AccessDenied.
     """
+    _outages.cache_clear()
+    settings = resolve(flags, os.environ, read_settings(), directories(os.environ))
+    return also_insecure(settings, insecure or ())
+
+
+def read_settings() -> str:
+    """The text of the settings file, empty without one. Raises: FileMissing, AccessDenied."""
     path = settings_file(os.environ)
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         if os.environ.get("QWENCTL_CONFIG"):
             raise FileMissing(f"settings file `{path}` does not exist") from error
-        text = ""
-    except OSError as error:
-        raise AccessDenied(f"settings file `{path}` cannot be read: {error.strerror}") from error
-    _outages.cache_clear()
-    return also_insecure(resolve(flags, os.environ, text, directories(os.environ)), insecure or ())
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise AccessDenied(f"settings file `{path}` cannot be read: {reason}") from error
 
 
 def open_store(settings: Settings) -> "Store":
@@ -75,11 +82,20 @@ def open_catalog() -> "Catalog":
     return Catalog.open()
 
 
+def open_library(settings: Settings) -> "StoreLibrary":
+    """What the runner's doors may do to the store. Raises: as `open_store`."""
+    from qwenctl.cli.library import StoreLibrary
+
+    return StoreLibrary(settings)
+
+
 @contextmanager
-def open_source(reference: "Reference", settings: Settings, catalog: "Catalog") -> Iterator["Source"]:
+def open_source(
+    reference: "Reference", settings: Settings, catalog: "Catalog", outages: "Outages | None" = None
+) -> Iterator["Source"]:
     """Where `reference` is pulled from: the built-in registry, or its mirrors and its registry.
 
-    A mirror that fails is told on stderr and not asked again by this command.
+    A mirror that fails is told on stderr and not asked again by this command, or as long as `outages` live.
     """
     from qwenctl.oci.reference import BUILT_IN
 
@@ -90,7 +106,7 @@ def open_source(reference: "Reference", settings: Settings, catalog: "Catalog") 
     from qwenctl.remote.mirrors import open_mirrored
 
     known = credentials.load(os.environ, Path.home())
-    with open_mirrored(reference, settings, known, _outages()) as source:
+    with open_mirrored(reference, settings, known, outages or _outages()) as source:
         yield source
 
 

@@ -45,11 +45,16 @@ class Catalog:
                 return card.name, tag
         return None
 
-    def known(self) -> Iterable[str]:
-        """See `Names.known`."""
+    def names(self) -> Iterable[str]:
+        """Every family, and every family with each of its tags: the names in one spelling."""
         for card in self.cards():
             yield card.name
             yield from (f"{card.name}:{tag}" for tag in card.tags)
+
+    def known(self) -> Iterable[str]:
+        """See `Names.known`."""
+        yield from self.names()
+        for card in self.cards():
             yield from card.aliases
 
     def card(self, family: str) -> Card | None:

@@ -4,10 +4,14 @@ text → Reference → manifest → weights → header (two ranges) → Shape �
 machine, or a profile of one → Host                                 ├→ Planner → Fit
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+
+import msgspec
 
 from qwenctl.errors import UsageError
 from qwenctl.flows.fit_report import Fit, describe, unknown_fit
@@ -16,17 +20,22 @@ from qwenctl.flows.views import read_artifact
 from qwenctl.model.artifact import ModelArtifact, Role
 from qwenctl.model.host import Gpu, Host
 from qwenctl.model.memory.architectures import check_known
-from qwenctl.model.memory.configuration import CONTEXT_LIMIT, Configuration
+from qwenctl.model.memory.configuration import CONTEXT_LIMIT, Configuration, for_texts
 from qwenctl.model.memory.estimate import Estimator
-from qwenctl.model.memory.figures import Estimate
+from qwenctl.model.memory.figures import DeviceMemory, Estimate
 from qwenctl.model.memory.hyperparameters import Unknown, read_hyperparameters
 from qwenctl.model.memory.plan import Estimating, Planner, Wishes
 from qwenctl.model.memory.remedies import find_remedies
+from qwenctl.model.purpose import Use
+from qwenctl.model.reach import Reach
 from qwenctl.model.shape import Shape
 from qwenctl.oci.descriptor import Descriptor
+from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Source
 
 Method = Literal["auto", "computed", "measured"]
+
+_FIRST_OF_SPLIT: Final = re.compile(r"(.+)-00001-of-[0-9]{5}\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,22 @@ class Machine:
     repacked: frozenset[int] = frozenset()
 
 
-def subject_of_file(path: Path) -> Subject:
-    """A GGUF file. Raises: FileMissing, AccessDenied; Malformed, also when it is cut short."""
-    header, size = read_file_header(path)
-    shape = Shape.of(header)
-    return Subject(path.name, shape, size, shape.quantization)
+def subject_of_file(path: Path, further: Sequence[Path] = ()) -> Subject:
+    """A GGUF file, and the `further` ones of a split model; those beside it with the split's names, if none
+    are given. Raises: FileMissing, AccessDenied; Malformed, also when one is cut short.
+    """
+    first, size = read_file_header(path)
+    rest = [read_file_header(one) for one in further or _siblings(path, Shape.of(first).split_count)]
+    shape = Shape.of(first, *(header for header, _ in rest))
+    return Subject(path.name, shape, size + sum(more for _, more in rest), shape.quantization)
+
+
+def _siblings(path: Path, count: int) -> list[Path]:
+    """The files that follow the first of a split. Source: llama.cpp src/llama.cpp, `llama_split_path`."""
+    match = _FIRST_OF_SPLIT.fullmatch(path.name)
+    if not match or count == 1:
+        return []
+    return [path.with_name(f"{match[1]}-{number:05d}-of-{count:05d}.gguf") for number in range(2, count + 1)]
 
 
 def subject_of_model(name: str, root: Descriptor, source: Source) -> Subject:
@@ -108,14 +128,40 @@ def fit(subject: Subject, machine: Machine, wishes: Wishes) -> Fit:
     return describe(subject, machine.host, plan, largest, remedies)
 
 
-def planner_for(shape: Shape, machine: Machine) -> Planner:
-    """A planner with the method that suits model and machine. Raises: Unknown; UsageError."""
-    layers, trained = shape.block_count or 0, shape.context_length or 0
+def fit_before(reference: Reference, root: Descriptor, source: Source, machine: Machine) -> Fit | None:
+    """The verdict on a model that is about to be downloaded; None for one that is not in GGUF.
+
+    Raises: Malformed; what the source raises.
+    """
+    try:
+        subject = subject_of_model(reference.familiar(), root, source)
+    except UsageError:
+        return None
+    return fit(subject, machine, Wishes())
+
+
+def planner_for(shape: Shape, machine: Machine, beside_bytes: int = 0) -> Planner:
+    """A planner with the method that suits model and machine. Raises: Unknown; UsageError.
+
+    `beside_bytes` are loaded with the weights, such as adapters.
+    """
+    layers, reach = shape.block_count or 0, Reach.of(shape)
     if layers < 1:
         raise Unknown("the header does not say how many layers the model has")
-    if not trained:
+    if not reach.trained_tokens:
         raise Unknown("the header does not say for which context the model was trained")
-    return Planner(machine.host, _estimating(shape, machine), layers + 1, min(trained, CONTEXT_LIMIT))
+    bounded = replace(
+        reach,
+        trained_tokens=min(reach.trained_tokens, CONTEXT_LIMIT),
+        most_tokens=min(reach.most_tokens, CONTEXT_LIMIT),
+    )
+    estimating = _estimating(shape, machine)
+    use = Use.of(shape)
+    if use.purpose != "text":
+        estimating = _OfTexts(estimating, use)
+    if beside_bytes:
+        estimating = _WithMore(estimating, beside_bytes)
+    return Planner(machine.host, estimating, layers + 1, bounded)
 
 
 def _estimating(shape: Shape, machine: Machine) -> Estimating:
@@ -179,12 +225,49 @@ class _Measured:
         return self._known[asked]
 
 
+@dataclass(frozen=True, slots=True)
+class _OfTexts:
+    """A model that generates nothing has a context for texts in the place of the other."""
+
+    estimating: Estimating
+    use: Use
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        made = self.estimating(for_texts(configuration, self.use), gpus, pipeline=pipeline)
+        # The computation knows no pooling, which is little.
+        return msgspec.structs.replace(made, exact=made.exact and made.method != "computed")
+
+
+@dataclass(frozen=True, slots=True)
+class _WithMore:
+    """What is loaded beside the weights lies where they do; on several devices, on each in its part."""
+
+    estimating: Estimating
+    more_bytes: int
+
+    def __call__(
+        self, configuration: Configuration, gpus: Sequence[Gpu], *, pipeline: bool = True
+    ) -> Estimate:
+        made = self.estimating(configuration, gpus, pipeline=pipeline)
+        weights = made.host.weights_bytes + sum(device.weights_bytes for device in made.devices)
+
+        def with_part(held_bytes: int) -> int:
+            return held_bytes + ceil(self.more_bytes * held_bytes / max(1, weights))
+
+        return msgspec.structs.replace(
+            made,
+            devices=tuple(
+                msgspec.structs.replace(device, weights_bytes=with_part(device.weights_bytes))
+                for device in made.devices
+            ),
+            host=msgspec.structs.replace(made.host, weights_bytes=with_part(made.host.weights_bytes)),
+        )
+
+
 def _in_order(estimate: Estimate, names: Sequence[str]) -> Estimate:
     """The devices as they were asked for; one that holds nothing is not in llama.cpp's account."""
-    import msgspec
-
-    from qwenctl.model.memory.figures import DeviceMemory
-
     known = {device.name: device for device in estimate.devices}
     devices = tuple(known.get(name) or DeviceMemory(name=name) for name in names)
     return msgspec.structs.replace(estimate, devices=devices)

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from qwenctl.errors import QwenctlError, ReferenceUnknown
+from qwenctl.errors import QwenctlError, ReferenceUnknown, Unreachable
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import find
 from qwenctl.flows.fit import Machine, Subject, fit, subject_of_model
+from qwenctl.flows.fit_card import subject_of_card
 from qwenctl.flows.fit_report import CardFigures, Fit
-from qwenctl.flows.names import is_id, near_names, parse_name, unknown
+from qwenctl.flows.names import is_id
+from qwenctl.flows.spelling import parse_wanted, resolve, spelled, stored_tags
 from qwenctl.model.card import Card, Variant
 from qwenctl.model.host import Host
 from qwenctl.model.memory.configuration import CONTEXT_LIMIT
@@ -26,6 +28,9 @@ from qwenctl.store.store import Store
 
 OpenSource = Callable[[Reference], AbstractContextManager[Source]]
 """Opens the place that a reference is pulled from; closed with the block."""
+
+BY_CARD: Final = "by the numbers on the model card, not by the file"
+"""What a verdict notes that was made without the header."""
 
 TAG_LIMIT: Final = 50
 """Tags of a registry that are looked at, where no card says which variants there are."""
@@ -77,14 +82,16 @@ def fit_model(
 ) -> Asked:
     """The verdict on the model that `text` names, and with `all_variants` on every variant of its family.
 
-    A model in the store is read there, any other at its registry, by its header alone. Raises:
-    InvalidReference; ReferenceUnknown with near names; what the registry raises for the model asked for.
+    A model in the store is read there, any other at its registry, by its header alone; where that cannot be
+    reached, the numbers on its card serve. Raises: InvalidReference; ReferenceUnknown with near names; what
+    the registry raises for the model asked for.
     """
     if is_id(text):
         found = find(text, store, catalog, registry)
         verdict = judge(subject_of_model(found.name, found.root, store))
         return Asked(verdict, (verdict,))
-    reference = parse_name(text, catalog, registry)
+    reference = parse_wanted(text, catalog, registry)
+    reference = spelled(reference, stored_tags(reference, store)) or reference
     with ExitStack() as opened:
         source = cache(lambda: opened.enter_context(open_source(reference)))
         family = _Family(reference, catalog.card_of(reference), judge, store, catalog, source)
@@ -139,7 +146,10 @@ def _rank(verdict: Fit) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """The variants of one repository. `source` opens its registry, once, for what is not in the store."""
+    """The variants of one repository. `source` opens its registry, once, for what is not in the store.
+
+    `away` is why that cannot be reached, once it is known: it is not asked again.
+    """
 
     reference: Reference
     card: Card | None
@@ -147,20 +157,31 @@ class _Family:
     store: Store
     catalog: Catalog
     source: Callable[[], Source]
+    away: list[Unreachable] = field(default_factory=list)
 
     def judged(self, reference: Reference) -> Fit:
-        """The verdict on one variant. Raises: ReferenceUnknown; what the registry raises."""
+        """The verdict on one variant; by the numbers on its card, where the registry cannot be reached.
+
+        Raises: ReferenceUnknown; what the registry raises.
+        """
         variant = self.card.variant(reference.tag) if self.card and reference.tag else None
         name = reference.familiar()
         stored = _stored(reference, self.store)
         if stored is not None:
             return self.judge(subject_of_model(name, stored, self.store), variant)
         try:
+            if self.away:
+                raise self.away[0]
             source = self.source()
-            return self.judge(subject_of_model(name, source.resolve(reference), source), variant)
-        except ReferenceUnknown as error:
-            near = near_names(reference, self.catalog.known(), self.store)
-            raise (unknown(reference, near, "here or at its registry") if near else error) from error
+            named, root = resolve(reference, source, self.catalog, self.store)
+            return self.judge(subject_of_model(named.familiar(), root, source), variant)
+        except Unreachable as error:
+            self.away.append(error)
+            subject = subject_of_card(self.card, variant, name) if self.card and variant else None
+            if subject is None:
+                raise
+            verdict = self.judge(subject, variant)
+            return msgspec.structs.replace(verdict, notes=[*verdict.notes, f"{BY_CARD}: {error.message}"])
 
     def all(self, selected: Fit) -> Asked:
         """The verdicts on all variants, each content once, `selected` among them; by size without a card."""
@@ -173,7 +194,8 @@ class _Family:
             except QwenctlError as error:
                 problems.append((other.familiar(), error.message))
                 continue
-            if verdict is selected or verdict.id not in {selected.id, *(item.id for item in verdicts)}:
+            known = {selected.id, *(item.id for item in verdicts)}
+            if verdict is selected or verdict.id is None or verdict.id not in known:
                 verdicts.append(verdict)
         if not any(item is selected for item in verdicts):
             verdicts.insert(0, selected)

@@ -11,6 +11,7 @@ from qwenctl.model.memory.figures import DeviceMemory, HostMemory
 from qwenctl.model.memory.plan import PROCESS_BYTES, Plan, Shortage, Verdict, needed_ram_bytes
 from qwenctl.model.memory.remedies import Remedy
 from qwenctl.model.memory.words import need_text, remedy_text
+from qwenctl.model.reach import Reach
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on one model and one machine.
 
     `unknown` has a `reason` and no numbers. `exact`: llama.cpp's figures to the byte. `context_max` is
-    the longest context with the same verdict. `advice` is one sentence for a person.
+    the longest context with the same verdict. `advice` is one sentence for a person, `notes` are more: on
+    what a load would set that is not in the file.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     shortage: Shortage | None = None
     remedies: list[Remedy] = []
     advice: str
+    notes: list[str] = []
     header: HeaderCost
     card: CardFigures | None = None
 
@@ -149,6 +152,7 @@ def describe(
         shortage=plan.shortage,
         remedies=[*remedies],
         advice=advise(plan, gpus, host, remedies),
+        notes=[note] if (note := Reach.of(subject.shape).note(plan.configuration.context_tokens)) else [],
     )
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import Found, find
-from qwenctl.flows.names import is_id, near_names, parse_name, unknown
+from qwenctl.flows.names import is_id, near_names, unknown
+from qwenctl.flows.spelling import parse_wanted
 from qwenctl.flows.views import ModelView, view
 from qwenctl.model.card import Card
 from qwenctl.oci.reference import BUILT_IN, DEFAULT_NAMESPACE, DOCKER_HUB, Reference
@@ -22,9 +23,14 @@ class Shown:
     def reference(self, tag: str) -> Reference:
         """The full name of one of the card's tags."""
         assert self.card is not None
-        if self.card.built_in:
-            return Reference(BUILT_IN, self.card.name, tag)
-        return Reference(DOCKER_HUB, f"{DEFAULT_NAMESPACE}/{self.card.name}", tag)
+        return card_reference(self.card, tag)
+
+
+def card_reference(card: Card, tag: str) -> Reference:
+    """The full name of one of a card's tags."""
+    if card.built_in:
+        return Reference(BUILT_IN, card.name, tag)
+    return Reference(DOCKER_HUB, f"{DEFAULT_NAMESPACE}/{card.name}", tag)
 
 
 def show(text: str, store: Store, catalog: Catalog, registry: str) -> Shown:
@@ -36,7 +42,7 @@ def show(text: str, store: Store, catalog: Catalog, registry: str) -> Shown:
     if is_id(text):
         found = find(text, store, catalog, registry)
         return Shown(None, (view(found, store),), None)
-    reference = parse_name(text, catalog, registry)
+    reference = parse_wanted(text, catalog, registry)
     card = catalog.card_of(reference)
     stored = tuple(
         view(Found(name, root), store)

@@ -39,10 +39,12 @@ class TestPull:
         assert again.out == f"{name.removesuffix(':latest')} is up to date\n"
 
     def test_json_is_a_stream_that_ends_with_the_envelope(self, qwenctl: Command) -> None:
-        """Events first, one JSON object a line; the second pull moves no bytes."""
+        """Events, one JSON object a line, what is planned first; the second pull moves no bytes."""
         shown = qwenctl("pull", "guide", "--json")
         lines = [json.loads(line) for line in shown.out.splitlines()]
-        assert {line["event"] for line in lines[:-1]} >= {"started", "finished"}
+        assert lines[0]["event"] == "planned" and lines[0]["size"] >= shown.data["moved_bytes"]
+        weights = [line["event"] for line in lines[1:-1] if line["size"] > 1_000_000]
+        assert [event for event in weights if event != "progress"] == ["started", "verifying", "finished"]
         assert shown.data["up_to_date"] is False
         assert shown.data["moved_bytes"] > 1_000_000
         again = qwenctl("pull", "guide", "--json").data
@@ -157,7 +159,7 @@ class TestShow:
             "Qwen2.5-7B Instruct",
             "Alibaba Cloud",
             "qwen2.5:7B-Q4_K_M",
-            "14.19 GiB",
+            "14.2 GiB",
             "MMLU-Pro",
             "Apache-2.0",
         ):
@@ -250,8 +252,11 @@ class TestPackageAndPush:
         with running_registry(remote) as address:
             name = f"{address}/me/tiny:v1"
             made = qwenctl("package", "--gguf", str(gguf), name, "--json").data
-            pushed = qwenctl("push", name, "--json").data
+            shown = qwenctl("push", name, "--json")
+            pushed = shown.data
             assert pushed["id"] == made["id"]
+            events = [json.loads(line)["event"] for line in shown.out.splitlines()[:-1]]
+            assert events[0] == "planned" and events.count("verifying") == events.count("finished") == 2
             assert pushed["blobs_moved"] == 2
             assert qwenctl("push", name, "--json").data["moved_bytes"] == 0
             qwenctl("rm", name)

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from qwenctl.settings import FILE_KEYS, variable_of
 from tests.cli.conftest import Command
 from tests.sparse_models import sparse_store
 
 README = Path(__file__).parent.parent.parent / "README.md"
+
+
+def test_every_setting_is_in_the_readme(readme: str) -> None:
+    """With its variable and its key in one row."""
+    for key in FILE_KEYS:
+        assert f"\n| `{variable_of(key)}` | `{key}` | " in readme, key
 
 
 @pytest.fixture

@@ -9,7 +9,15 @@ from typing import ClassVar
 import pytest
 
 from qwenctl.errors import BlobUnknown, DigestMismatch, ReferenceUnknown, SizeMismatch, Unreachable
-from qwenctl.flows.copy import BlobFinished, BlobProgress, BlobSkipped, BlobStarted, CopyEvent, copy
+from qwenctl.flows.copy import (
+    BlobFinished,
+    BlobProgress,
+    BlobSkipped,
+    BlobsPlanned,
+    BlobStarted,
+    CopyEvent,
+    copy,
+)
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.reference import Reference
 from qwenctl.oci.target import Content, MemoryTarget, Reader, content_of
@@ -151,7 +159,9 @@ def test_events_tell_the_whole_story() -> None:
     weights, license_ = made.manifest.layers
     target.push(license_, content_of(made.license))
     copy(source, NAME, target, observe=events.append)
-    of_weights = [event for event in events if event.descriptor == weights]
+    planned, *rest = events
+    assert isinstance(planned, BlobsPlanned)
+    of_weights = [event for event in rest if getattr(event, "descriptor", None) == weights]
     assert of_weights[0] == BlobStarted(weights, 0)
     assert of_weights[-1] == BlobFinished(weights, weights.size)
     positions = [event.position for event in of_weights if isinstance(event, BlobProgress)]

@@ -1,0 +1,124 @@
+"""`qwenctl search`: models by words, in the catalogue and on Docker Hub."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from qwenctl.cli.options import Json, Quiet
+from qwenctl.cli.output import Printer, counted, table
+from qwenctl.units import render_bytes, render_count
+
+if TYPE_CHECKING:
+    from qwenctl.flows.search import FoundModel, SearchReport
+    from qwenctl.remote.hub_search import HubModel
+    from qwenctl.settings import Settings
+
+_LEAST_COLUMNS: Final = 20  # of a description
+
+
+def search(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORD…]", help="All of them are in it; none finds all.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 32,
+    offline: Annotated[bool, typer.Option("--offline", help="Only the catalogue, no network.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find models: names, sizes, languages and descriptions, in the catalogue and on Docker Hub.
+
+    HERE: it is in the store. FITS: variants whose card says that they fit this machine. Examples: qwenctl
+    search qwen · qwenctl search coder 30b · qwenctl search --json | jq -r '.data.models[].name'
+    """
+    from qwenctl.cli.wiring import load_settings, open_catalog, open_store
+    from qwenctl.flows.search import SearchReport
+    from qwenctl.flows.search import search as search_models
+
+    settings = load_settings()
+    asked = [part for word in words or () for part in word.split()]
+    hub, problem = ([], "not asked") if offline or not settings.hub else _ask(settings)
+    stored = frozenset(reference for reference, _ in open_store(settings).tags())
+    found = search_models(asked, open_catalog().cards(), stored, hub, _budget(settings))
+    report = SearchReport(words=asked, models=found[:limit], total=len(found), hub_problem=problem)
+    printer = Printer("search", json, quiet)
+    printer.result(report, "\n".join(m.name for m in report.models) if quiet else _table(report))
+    for line in _notes(report, offline):
+        printer.note(line)
+
+
+def _ask(settings: "Settings") -> "tuple[list[HubModel], str | None]":
+    """What Docker Hub has, or why it said nothing: the catalogue is an answer, too."""
+    from qwenctl.cli.terminal import waiting
+    from qwenctl.errors import RemoteError
+    from qwenctl.remote.hub_search import list_hub
+
+    with waiting("asking Docker Hub …"):
+        try:
+            return list(list_hub(settings)), None
+        except RemoteError as error:
+            return [], error.message
+
+
+def _budget(settings: "Settings") -> int:
+    """What a model may take on this machine: of one GPU, or of the RAM."""
+    from qwenctl.cli.memory import open_machine
+
+    host = open_machine(settings).host
+    return max(host.ram.budget_bytes, *(gpu.budget_bytes for gpu in host.gpus), 0)
+
+
+def _notes(report: "SearchReport", offline: bool) -> list[str]:
+    lines = [] if report.total else ["nothing was found"]
+    if report.total > len(report.models):
+        lines.append(f"{counted(report.total - len(report.models), 'model')} more: `--limit {report.total}`")
+    if report.hub_problem and not offline:
+        lines.append(f"note: only the catalogue; Docker Hub: {report.hub_problem}")
+    return lines
+
+
+def _table(report: "SearchReport") -> str:
+    if not report.models:
+        return ""
+    rows = [_row(model) for model in report.models]
+    headers: tuple[str, ...] = ("NAME", "PARAMETERS", "SIZE", "HERE", "FITS", "PULLS", "DESCRIPTION")
+    if not any(row[-2] for row in rows):
+        rows, headers = [(*row[:-2], row[-1]) for row in rows], (*headers[:-2], headers[-1])
+    return table(headers, _cut(headers, rows))
+
+
+def _row(model: "FoundModel") -> tuple[str, ...]:
+    sizes = [variant.size_bytes for variant in model.variants if variant.size_bytes]
+    judged = [variant.fits for variant in model.variants if variant.fits is not None]
+    parameters = sorted({variant.parameters for variant in model.variants}, key=_number)
+    return (
+        model.name,
+        _span(parameters),
+        _span([render_bytes(size) for size in sorted(sizes)]),
+        "yes" if model.pulled else "",
+        f"{sum(judged)}/{len(judged)}" if judged else "-",
+        render_count(model.pulls).replace(" ", "") if model.pulls is not None else "",
+        model.description.split(". ")[0].rstrip("."),
+    )
+
+
+def _span(sorted_texts: list[str]) -> str:
+    """The first and the last, once when they are the same."""
+    return " to ".join(dict.fromkeys((sorted_texts[0], sorted_texts[-1]))) if sorted_texts else "-"
+
+
+def _number(parameters: str) -> float:
+    from qwenctl.units import parse_bytes
+
+    return float(parse_bytes(parameters.replace("B", "G").replace(" ", "")))
+
+
+def _cut(headers: tuple[str, ...], rows: "list[tuple[str, ...]]") -> "list[tuple[str, ...]]":
+    """Descriptions that end at the edge of the terminal; in a pipe they are whole."""
+    if not sys.stdout.isatty():
+        return rows
+    from shutil import get_terminal_size
+
+    used = sum(max(len(line[column]) for line in (headers, *rows)) + 2 for column in range(len(headers) - 1))
+    room = max(get_terminal_size().columns - used, _LEAST_COLUMNS)
+    return [(*row[:-1], row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…") for row in rows]
