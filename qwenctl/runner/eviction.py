@@ -1,9 +1,14 @@
-"""Who has to go when a model comes: planned first, with them gone; they leave only for a plan that holds."""
+"""Who has to go when a model comes: planned first, with them gone; they leave only for a plan that holds.
+
+Where every place is taken by a model that works, the newcomer waits for the first that idles. If after a
+while none does, because each gets new requests all the time, the one loaded longest ago is drained: it
+finishes what it has, its new requests wait for a place of their own. So none keeps the others out for ever.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from qwenctl.errors import Conflict, MemoryShort
+from qwenctl.errors import Conflict, LoadFailed, MemoryShort
 from qwenctl.model.memory.plan import RANK
 from qwenctl.runner.models import FoundModel, LoadDecision, LoadPlanner
 from qwenctl.runner.slot import Slot
@@ -23,31 +28,43 @@ class Eviction:
         self,
         planner: LoadPlanner,
         limit: int,
+        patience_seconds: float,
         residents: Residents,
         unload: Callable[[Slot], Awaitable[None]],
     ) -> None:
+        self._patience_seconds = patience_seconds
+        self._freed = asyncio.Event()
+        self._drained: Slot | None = None
         self._planner = planner
         self._limit = limit
         self._residents = residents
         self._unload = unload
 
-    def check(self) -> None:
-        """Raises: Conflict when every place is taken by a model that works."""
-        working = [slot for slot in self._residents() if slot.holders]
-        if len(working) >= self._limit:
-            raise _all_work(working)
+    def freed(self) -> None:
+        """A model idles now, or is gone: whoever waits for a place looks again."""
+        self._freed.set()
+        self._freed = asyncio.Event()
 
     async def place(self, slot: Slot, predecessor: Slot | None = None) -> LoadDecision:
         """How to load the model of `slot`, with its room made. One load at a time may ask.
 
         `predecessor` holds the same model with other options, and leaves. Others leave where the number of
         models is at its limit, and where without them it fits, or more of it comes onto GPUs: idle ones,
-        the one used longest ago first.
+        the one used longest ago first. Waits while all of them work.
 
-        Raises: MemoryShort, naming what is loaded; Conflict when one that would have to go works. Nobody has
-        left then, unless nobody could tell what he held.
+        Raises: MemoryShort, naming what is loaded; Conflict when the predecessor works; LoadFailed when
+        nobody waits for it any more. Nobody has left then, unless nobody could tell what he held.
         """
+        try:
+            return await self._place(slot, predecessor)
+        finally:
+            if self._drained is not None:  # gone, or it was not for it to go after all
+                self._drained.open_again()
+                self._drained = None
+
+    async def _place(self, slot: Slot, predecessor: Slot | None) -> LoadDecision:
         while True:
+            await self._room(slot, predecessor)
             going = self._must_go(slot, predecessor)
             decided = await self._planned(slot, going)
             while await self._better_without(slot, going, decided):
@@ -65,6 +82,23 @@ class Eviction:
             # Then once more, with what is free in truth.
             await asyncio.gather(*(self._unload(item) for item in going))
 
+    async def _room(self, slot: Slot, predecessor: Slot | None) -> None:
+        """Returns when enough models idle for the newcomer to have a place. Raises: LoadFailed."""
+        while self._surplus(slot, predecessor) > len(self._idle(slot, ())):
+            if not slot.holders or slot not in self._residents():
+                raise LoadFailed(f"nobody waits for `{slot.found.name}` any more")
+            try:
+                await asyncio.wait_for(self._freed.wait(), self._patience_seconds)
+            except TimeoutError:
+                if self._drained is None:
+                    self._drained = next(item for item in self._others(slot) if item.holders)
+                    self._drained.drain()
+
+    def _surplus(self, slot: Slot, predecessor: Slot | None) -> int:
+        """How many models have to go beside the predecessor."""
+        others = self._others(slot)
+        return len(others) - (predecessor in others) + 1 - self._limit
+
     def _others(self, slot: Slot) -> list[Slot]:
         return [item for item in self._residents() if item is not slot and item.model]
 
@@ -72,16 +106,13 @@ class Eviction:
         return [item for item in self._others(slot) if not item.holders and item not in going]
 
     def _must_go(self, slot: Slot, predecessor: Slot | None) -> list[Slot]:
-        others, going = self._others(slot), list[Slot]()
-        if predecessor in others:
+        going = list[Slot]()
+        if predecessor in self._others(slot):
             if predecessor.holders:
                 raise works_otherwise(predecessor.found)
             going.append(predecessor)
-        surplus = len(others) - len(going) + 1 - self._limit
-        idle = sorted(self._idle(slot, going), key=lambda item: item.last_used)
-        if surplus > len(idle):
-            raise _all_work([item for item in others if item.holders])
-        return going + idle[: max(0, surplus)]
+        idle = sorted(self._idle(slot, going), key=lambda item: (item is not self._drained, item.last_used))
+        return going + idle[: max(0, self._surplus(slot, predecessor))]
 
     async def _better_without(
         self, slot: Slot, going: Sequence[Slot], decided: LoadDecision | MemoryShort
@@ -133,13 +164,6 @@ def works_otherwise(found: FoundModel) -> Conflict:
     return Conflict(
         f"`{found.name}` is loaded with other options and works",
         hint=f"wait until it is done, or `qwenctl stop {found.name}`",
-    )
-
-
-def _all_work(working: Sequence[Slot]) -> Conflict:
-    return Conflict(
-        f"{len(working)} models are loaded and all of them work: {_names(working)}",
-        hint="try again later, stop one with `qwenctl stop`, or allow more (`max_models`)",
     )
 
 

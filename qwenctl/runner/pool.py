@@ -44,11 +44,16 @@ _log: Final = logging.getLogger("qwenctl.runner")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a pool takes on: models in memory, requests that wait for one model, seconds for a request."""
+    """How much a pool takes on: models in memory, requests that wait for one model, seconds for a request.
+
+    `patience_seconds` is how long a model waits for a place before another one is drained for it: about as
+    long as a load takes.
+    """
 
     models: int = 3
     waiting: int = 512
     request_seconds: float = float("inf")
+    patience_seconds: float = 5.0
 
 
 class Pool:
@@ -70,7 +75,9 @@ class Pool:
         self._limits = limits
         self._slots: dict[str, Slot] = {}
         self._coming: dict[str, Slot] = {}  # those that will replace a slot of the same model, if it can be
-        self._eviction = Eviction(planner or Unplanned(), limits.models, self._residents, self._detach)
+        self._eviction = Eviction(
+            planner or Unplanned(), limits.models, limits.patience_seconds, self._residents, self._detach
+        )
         self._loads = asyncio.Lock()  # one at a time: each plan must see what the load before it took
         self._endings: set[asyncio.Task[None]] = set()
         self.ledger = ledger or Ledger()
@@ -145,7 +152,7 @@ class Pool:
         """The status of the model, loaded. One that idles with other options is loaded again with these, if
         they can be met; else it stays as it is.
 
-        Raises: what `find` raises; Conflict when it works with other options, or no place is free;
+        Raises: what `find` raises; Conflict when it works with other options;
         LoadFailed and DoesNotFit from the load.
         """
         async with self._lease(await self.find(name), options, keep_alive_seconds) as slot:
@@ -193,12 +200,12 @@ class Pool:
         keep_alive_seconds: float | None,
         deadline: float | None = None,
     ) -> AsyncIterator[Slot]:
+        while (draining := self._slots.get(found.id)) is not None and draining.draining:
+            self._check_queue(found, draining.outside)
+            async with _within(deadline):
+                await draining.wait_until_open()
         slot = self._slot_for(found, options)
-        if slot.holders >= self._limits.waiting + (slot.model.slots if slot.model else 0):
-            raise Overloaded(
-                f"{slot.holders} requests are at `{found.name}`, and no more may wait",
-                hint="try again in a moment",
-            )
+        self._check_queue(found, slot.holders - (slot.model.slots if slot.model else 0))
         if keep_alive_seconds is not None:
             slot.keep_alive_seconds = keep_alive_seconds
         slot.holders += 1
@@ -211,6 +218,13 @@ class Pool:
             slot.holders -= 1
             self._rest(slot)
 
+    def _check_queue(self, found: FoundModel, waiting: int) -> None:
+        if waiting >= self._limits.waiting:
+            raise Overloaded(
+                f"{waiting} requests wait for `{found.name}`, and no more may",
+                hint="try again in a moment",
+            )
+
     def _slot_for(self, found: FoundModel, options: LoadOptions) -> Slot:
         current, coming = self._slots.get(found.id), self._coming.get(found.id)
         for slot in (current, coming):
@@ -218,8 +232,6 @@ class Pool:
                 return slot
         if coming is not None or (current is not None and current.holders):
             raise works_otherwise(found)
-        if current is None:
-            self._eviction.check()
         keep_alive = found.configured.keep_alive
         slot = Slot(
             found,
@@ -256,6 +268,8 @@ class Pool:
     def _rest(self, slot: Slot) -> None:
         loop = asyncio.get_running_loop()
         slot.last_used = loop.time()
+        if not slot.holders:
+            self._eviction.freed()
         if slot.holders or not self._holds(slot):
             return
         if slot.keep_alive_seconds <= 0:
@@ -279,6 +293,8 @@ class Pool:
 
     def _forget(self, slot: Slot) -> None:
         slot.disarm()
+        slot.open_again()
+        self._eviction.freed()
         for table in (self._slots, self._coming):
             if table.get(slot.found.id) is slot:
                 del table[slot.found.id]

@@ -25,11 +25,36 @@ class Slot:
         self.options = options
         self.keep_alive_seconds = keep_alive_seconds
         self.holders = 0
+        self.outside = 0
+        """Requests that wait for a drained model to be gone."""
         self.last_used = 0.0
         self.expiry: asyncio.TimerHandle | None = None
         self.decision: LoadDecision | None = None
         self.started: Worker | None = None
         self.loading: asyncio.Task[LoadedModel]
+        self._open = asyncio.Event()
+        self._open.set()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no new requests, because another model waits for its place."""
+        return not self._open.is_set()
+
+    def drain(self) -> None:
+        """Takes no new requests from now on."""
+        self._open.clear()
+
+    def open_again(self) -> None:
+        """Lets those go on who wait: it stays after all, or it is gone."""
+        self._open.set()
+
+    async def wait_until_open(self) -> None:
+        """Returns after `open_again`."""
+        self.outside += 1
+        try:
+            await self._open.wait()
+        finally:
+            self.outside -= 1
 
     @property
     def model(self) -> LoadedModel | None:

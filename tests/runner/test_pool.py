@@ -31,10 +31,12 @@ class Counted:
 
 
 @asynccontextmanager
-async def pool(keep_alive: float = 60, limit: int = 2) -> AsyncIterator[tuple[Pool, Counted]]:
+async def pool(
+    keep_alive: float = 60, limit: int = 2, patience_seconds: float = 60
+) -> AsyncIterator[tuple[Pool, Counted]]:
     """A pool of scripted workers, with proof at the end that none is left."""
-    starter = Counted()
-    made = Pool(NamedModels(), starter, keep_alive_seconds=keep_alive, limits=Limits(models=limit))
+    starter, limits = Counted(), Limits(models=limit, patience_seconds=patience_seconds)
+    made = Pool(NamedModels(), starter, keep_alive_seconds=keep_alive, limits=limits)
     try:
         yield made, starter
     finally:
@@ -187,7 +189,7 @@ def test_the_idle_model_used_longest_ago_makes_room() -> None:
 
 
 def test_a_working_model_never_makes_room() -> None:
-    """An idle model goes although a working one is older; where all work the request is refused."""
+    """An idle model goes although a working one is older; where all work the request waits for one."""
 
     async def body() -> None:
         async with pool(limit=2) as (made, _):
@@ -197,10 +199,56 @@ def test_a_working_model_never_makes_room() -> None:
             late = asyncio.create_task(answer(made, "late"))
             while await names(made) != ["slow", "late"]:
                 await asyncio.sleep(0.01)
-            with pytest.raises(Conflict, match="2 models are loaded and all of them work"):
-                await answer(made, "echo")
-            assert await late == "hi"
+            waiting = asyncio.create_task(answer(made, "echo"))
+            assert await late == await waiting == "hi"
+            assert await names(made) == ["slow", "echo"]
             await stream.aclose()
+
+    run(body())
+
+
+def test_who_always_works_is_drained_for_who_waits() -> None:
+    """A model that gets new requests all the time finishes what it has, and comes back after the other."""
+
+    async def body() -> None:
+        async with pool(limit=1, patience_seconds=0.05) as (made, starter):
+            over = asyncio.Event()
+
+            async def busy() -> int:
+                count = 0
+                while not over.is_set():
+                    count += await answer(made, "slow") == "hi"
+                return count
+
+            always = [asyncio.create_task(busy()) for _ in range(3)]
+            while await names(made) != ["slow"]:
+                await asyncio.sleep(0.01)
+            assert await answer(made, "echo") == "hi"
+            assert len(starter.workers) == 2
+            while await names(made) != ["slow"]:
+                await asyncio.sleep(0.01)
+            over.set()
+            assert all(await asyncio.gather(*always))
+
+    run(body())
+
+
+def test_a_request_that_leaves_the_queue_for_a_place_drains_nobody() -> None:
+    """Its model is not loaded, and the one at work goes on taking requests."""
+
+    async def body() -> None:
+        async with pool(limit=1, patience_seconds=0.05) as (made, starter):
+            stream = made.generate("slow", ask(LONG))
+            await anext(stream)
+            waiting = asyncio.create_task(answer(made, "echo"))
+            await asyncio.sleep(0.2)
+            held = asyncio.create_task(answer(made, "slow", "later"))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert await held == "later"
+            await stream.aclose()
+            assert len(starter.workers) == 1
 
     run(body())
 
