@@ -10,7 +10,7 @@ LATEST := Q8_0
 export CMAKE_ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test generate check format bench model clean
+.PHONY: help install run test generate pictures check format bench model clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/ready-dev  ## set up, then run the tests (SLOW=1 for the long ones
 
 generate: $(VENV)/ready-dev  ## make completions, the man page and the JSON Schemas from the commands
 	@$(BIN)/python scripts/generate.py
+
+pictures: $(VENV)/ready-dev  ## draw docs/pictures anew, from the program in a terminal
+	@$(BIN)/python scripts/pictures.py
 
 check: $(VENV)/ready-dev  ## format, lint, types, architecture
 	@$(BIN)/ruff format --check .
