@@ -114,10 +114,13 @@ def pull_with_progress(
     """
     from qwenctl.cli.progress import watch
     from qwenctl.cli.wiring import open_source
-    from qwenctl.flows.pull import check_expected, is_current
+    from qwenctl.flows.pull import check_expected, is_current, pinned_here
     from qwenctl.flows.pull import pull as pull_model
     from qwenctl.flows.spelling import resolve
 
+    if (pulled := pinned_here(reference, store)) is not None:
+        check_expected(reference, pulled.root, checks.expected)
+        return pulled, None
     try:
         with open_source(reference, settings, catalog) as source:
             reference, root = resolve(reference, source, catalog, store)

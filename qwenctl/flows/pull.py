@@ -56,6 +56,18 @@ def pull(
     )
 
 
+def pinned_here(reference: Reference, store: Store) -> Pulled | None:
+    """The outcome of a pull by digest that needs no registry, because all of it is here; else None."""
+    if not reference.pinned:
+        return None
+    try:
+        root = store.resolve(reference)
+    except ReferenceUnknown:
+        return None
+    settle(store.layout, reach(store, (root,)).content)
+    return Pulled(reference, root, True, 0, 0, 0) if is_complete(root, store) else None
+
+
 def check_expected(reference: Reference, root: Descriptor, expected: Digest | None) -> None:
     """Raises: DigestMismatch when `reference` names something else than `expected` now."""
     if expected is not None and root.digest != expected:

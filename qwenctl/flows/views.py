@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed
+from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed, Malformed, StoreDamaged
 from qwenctl.flows.find import Found
 from qwenctl.model.artifact import CONFIG_LIMIT, ModelArtifact, ModelConfig, Role, parse_artifact
 from qwenctl.oci.descriptor import Descriptor
@@ -119,7 +119,20 @@ def _pinned(entry: Entry, tagged: Set[Digest]) -> Reference | None:
 
 
 def open_artifact(found: Found, store: Store) -> OpenModel:
-    """A stored model, ready to be run. Raises: LoadFailed when it has no GGUF weights; BlobUnknown."""
+    """A stored model, ready to be run.
+
+    Raises: LoadFailed when it has no GGUF weights; StoreDamaged when something of it is missing.
+    """
+    try:
+        return _open_artifact(found, store)
+    except BlobUnknown as error:
+        raise StoreDamaged(
+            f"`{found.name}` is not whole: {error.message}",
+            hint=f"`qwenctl pull {found.name}` brings what is missing",
+        ) from error
+
+
+def _open_artifact(found: Found, store: Store) -> OpenModel:
     artifact = read_artifact(store, found.root)
     weights = artifact.layers(Role.WEIGHTS)
     if not weights:

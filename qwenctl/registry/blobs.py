@@ -4,13 +4,15 @@ Source: distribution-spec v1.1.1, "Pulling blobs", "Pushing blobs", "Deleting Bl
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from io import FileIO
 from typing import Final, get_args
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from qwenctl.oci.descriptor import Descriptor
 from qwenctl.oci.digest import Algorithm, Digest
@@ -156,7 +158,21 @@ def _serve(request: Request, placed: Placed) -> Response:
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=_OCTETS)
     reader = placed.store.fetch(descriptor, wanted.first if wanted else 0)
-    return StreamingResponse(_pieces(reader, length), status, headers, _OCTETS)
+    return _BlobResponse(_pieces(reader, length), status, headers, _OCTETS)
+
+
+class _BlobResponse(StreamingResponse):
+    """Closes its pieces at once when the client goes; a plain one leaves them to the garbage collector."""
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes], status: int, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(pieces, status, headers, media_type)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._pieces):
+            await super().__call__(scope, receive, send)
 
 
 def _wanted(request: Request, descriptor: Descriptor) -> ByteRange | None:
@@ -170,7 +186,7 @@ def _wanted(request: Request, descriptor: Descriptor) -> ByteRange | None:
         raise Refusal(416, ErrorCode.SIZE_INVALID, "no such bytes", headers) from error
 
 
-async def _pieces(reader: Reader, length: int) -> AsyncIterator[bytes]:
+async def _pieces(reader: Reader, length: int) -> AsyncGenerator[bytes]:
     """`length` bytes in pieces of a MiB; a thread reads the next one while the last one is sent.
 
     The reader is closed also when the client goes, but not before that thread has left it: the number of a
@@ -188,7 +204,10 @@ async def _pieces(reader: Reader, length: int) -> AsyncIterator[bytes]:
             ahead = loop.run_in_executor(None, read, min(PIECE, length))
             yield piece
     finally:
-        ahead.add_done_callback(lambda _: reader.close())
+        if ahead.done():
+            reader.close()
+        else:
+            ahead.add_done_callback(lambda _: reader.close())
 
 
 def _created(name: str, digest: Digest) -> Response:

@@ -92,6 +92,8 @@ class TestPull:
             name: str(old.manifest.descriptor.digest),
             pinned: str(new.manifest.descriptor.digest),
         }
+        again = qwenctl("pull", pinned)  # its registry is gone, but there is nothing to ask it
+        assert (again.status, again.out) == (0, f"{pinned} is up to date\n")
         assert qwenctl("rm", pinned).status == 0
         assert len(qwenctl("list", "--json").data["models"]) == 1
 
@@ -147,6 +149,15 @@ class TestList:
         assert shown.status == 0
         assert "damaged" in next(line for line in shown.out.splitlines() if line.startswith("me/model"))
         assert "guide:Q8_0" in shown.out
+
+    def test_a_model_that_is_not_whole_is_named(self, qwenctl: Command, store_path: Path) -> None:
+        """Running it says which model it is and what brings the rest, with the status of damage."""
+        qwenctl("pull", "guide:Q8_0")
+        max((store_path / "blobs" / "sha256").iterdir(), key=lambda path: path.stat().st_size).unlink()
+        shown = qwenctl("run", "guide:Q8_0", "hi")
+        assert shown.status == 5
+        assert "`guide:Q8_0` is not whole" in shown.err
+        assert "hint: `qwenctl pull guide:Q8_0`" in shown.err
 
 
 class TestShow:
