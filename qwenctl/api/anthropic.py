@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import Match, Route
 
 from qwenctl.api.anthropic_wire import MessagesCall
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, started, unless_disconnected
@@ -39,8 +39,9 @@ _ERROR_TYPES: Final = {
 }
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
-    """The routes under `/v1`; they come before OpenAI's."""
+def routes(host: ModelHost, *, alone: bool = False) -> list[Route]:
+    """The routes under `/v1`; they come before OpenAI's. Where they are `alone`, models are for anybody."""
+    models_route = Route if alone else _VersionedRoute
 
     @answering(refusal)
     async def messages(request: Request) -> Response:
@@ -51,9 +52,9 @@ def routes(host: ModelHost) -> list[BaseRoute]:
         keep_alive = keep_alive_seconds(call.keep_alive)
         answer = _Answer(call)
         events = answer.noting(host.generate(call.model, asked, keep_alive_seconds=keep_alive))
-        parts = parts_of(await started(request, events), may_call=call.may_call)
+        parts = parts_of(await started(request, events), may_call=call.may_call, one_call=call.one_call)
         if call.stream:
-            return EventStream(answer.chunks(parts), "text/event-stream")
+            return EventStream(answer.chunks(parts), "text/event-stream", _failed)
         return json_response(await unless_disconnected(request, answer.whole(parts)))
 
     @answering(refusal)
@@ -76,8 +77,8 @@ def routes(host: ModelHost) -> list[BaseRoute]:
     return [
         Route("/v1/messages", messages, methods=["POST"]),
         Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
-        _VersionedRoute("/v1/models", models, methods=["GET"]),
-        _VersionedRoute("/v1/models/{name:path}", model, methods=["GET"]),
+        models_route("/v1/models", models, methods=["GET"]),
+        models_route("/v1/models/{name:path}", model, methods=["GET"]),
     ]
 
 
@@ -85,9 +86,12 @@ class _VersionedRoute(Route):
     """A route for those alone who name the version of Anthropic's API that they speak."""
 
     def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
-        if scope["type"] == "http" and all(name != _VERSION_HEADER for name, _ in scope["headers"]):
-            return Match.NONE, {}
-        return super().matches(scope)
+        return super().matches(scope) if is_versioned(scope) else (Match.NONE, {})
+
+
+def is_versioned(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request names a version of Anthropic's API, as its clients do."""
+    return any(name == _VERSION_HEADER for name, _ in scope["headers"])
 
 
 def refusal(error: QwenctlError) -> Response:
@@ -151,18 +155,15 @@ class _Answer:
             content.append(block | {field: part.text})
 
     async def chunks(self, parts: AsyncGenerator[Part | Finished]) -> AsyncGenerator[bytes]:
-        """The message as server-sent events; a failure under way is the last of them."""
+        """The message as server-sent events."""
         prompt = Usage(self._prompt.prompt_tokens, 0, self._prompt.cached_tokens, 0.0, 0.0)
         async with aclosing(parts):
-            try:
-                message = self._head() | {"content": [], "usage": _usage(prompt)}
-                yield _sent("message_start", message=message)
-                yield _sent("ping")
-                async for part in parts:
-                    for frame in self._frames(part):
-                        yield frame
-            except QwenctlError as error:
-                yield _sent("error", error=_error_body(error)["error"])
+            message = self._head() | {"content": [], "usage": _usage(prompt)}
+            yield _sent("message_start", message=message)
+            yield _sent("ping")
+            async for part in parts:
+                for frame in self._frames(part):
+                    yield frame
 
     def _frames(self, part: Part | Finished) -> Iterator[bytes]:
         match part:
@@ -247,6 +248,11 @@ def _listed(model: ServedModel) -> dict[str, Any]:
 
 def _sent(kind: str, **fields: Any) -> bytes:
     return f"event: {kind}\ndata: ".encode() + msgspec.json.encode({"type": kind, **fields}) + b"\n\n"
+
+
+def _failed(error: QwenctlError) -> bytes:
+    """`error` as the last event of a stream."""
+    return _sent("error", error=_error_body(error)["error"])
 
 
 def _error_body(error: QwenctlError) -> dict[str, Any]:

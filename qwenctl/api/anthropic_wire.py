@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from qwenctl.api.host import KeepAlive
-from qwenctl.api.openai_forms import answer_guidance, call_stops, form_grammar
+from qwenctl.api.openai_forms import answer_guidance, form_grammar
 from qwenctl.errors import InvalidRequest
 from qwenctl.runtime.engine import ChatRequest, Message, ToolCall
 from qwenctl.runtime.sampling import Sampling
@@ -131,14 +131,13 @@ class MessagesCall(msgspec.Struct, frozen=True, kw_only=True):
             template_options=self._template_options(),
             sampling=self._sampling(suggested, tools),
             max_tokens=self.max_tokens,
-            stop=(*(self.stop_sequences or ()), *self.call_stops),
+            stop=self.stop_sequences or (),
         )
 
     @property
-    def call_stops(self) -> tuple[str, ...]:
-        """What ends an answer that may have one call only."""
-        parallel = not (self.tool_choice and self.tool_choice.disable_parallel_tool_use)
-        return call_stops(self.may_call, parallel)
+    def one_call(self) -> bool:
+        """Whether the first call ends the answer."""
+        return bool(self.tool_choice and self.tool_choice.disable_parallel_tool_use)
 
     def _turns(self) -> Iterator[Message]:
         if self.system:

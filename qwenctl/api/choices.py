@@ -41,6 +41,7 @@ async def answers(
     keep_alive_seconds: float | None,
     may_call: bool,
     split_reasoning: bool,
+    one_call: bool = False,
 ) -> AsyncGenerator[Said]:
     """The answers to `requests`, interleaved as they are made; the first has begun when this returns.
 
@@ -50,7 +51,7 @@ async def answers(
     streams = [host.generate(model, one, keep_alive_seconds=keep_alive_seconds) for one in requests]
     streams[0] = await started(http, streams[0])
     steps = [
-        _steps(index, events, may_call=may_call, split_reasoning=split_reasoning)
+        _steps(index, events, may_call=may_call, split_reasoning=split_reasoning, one_call=one_call)
         for index, events in enumerate(streams)
     ]
     return steps[0] if len(steps) == 1 else side_by_side(steps)
@@ -108,10 +109,12 @@ class _Tally:
 
 
 async def _steps(
-    index: int, events: AsyncGenerator[Event], *, may_call: bool, split_reasoning: bool
+    index: int, events: AsyncGenerator[Event], *, may_call: bool, split_reasoning: bool, one_call: bool
 ) -> AsyncGenerator[Said]:
     tally = _Tally()
-    parts = parts_of(_tallied(events, tally), may_call=may_call, split_reasoning=split_reasoning)
+    parts = parts_of(
+        _tallied(events, tally), may_call=may_call, split_reasoning=split_reasoning, one_call=one_call
+    )
     async with aclosing(parts):
         async for part in parts:
             tokens, logprobs = tally.tokens, tally.logprobs

@@ -9,16 +9,17 @@ Source: docker/model-runner, `pkg/inference/models/{http_handler,api}.go`, `pkg/
 import asyncio
 import html
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl import __version__
+from qwenctl.api.doors import ENGINE
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, started
 from qwenctl.api.failures import http_status
 from qwenctl.api.host import KeepAlive, keep_alive_seconds
@@ -37,7 +38,6 @@ from qwenctl.api.ollama_errors import rfc3339
 from qwenctl.errors import Conflict, InvalidRequest, QwenctlError, ReferenceUnknown, Unauthorized
 from qwenctl.units import render_bytes
 
-ENGINE: Final = "llama.cpp"
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
 _NOT_IMPLEMENTED: Final = 501
@@ -99,7 +99,7 @@ def refusal(error: QwenctlError) -> Response:
     return PlainTextResponse(_words(error) + "\n", status)
 
 
-def routes(residents: Residents, library: Library) -> list[BaseRoute]:
+def routes(residents: Residents, library: Library) -> list[Route]:
     """The routes; they come before those of OpenAI's API under `/engines`."""
     models, engines, safe = _Models(residents, library), _Engines(residents, library), answering(refusal)
     return [
@@ -218,7 +218,7 @@ class _Engines:
     async def configure(self, request: Request) -> Response:
         """The model is loaded with it at once, in the background, as there."""
         call = await read_as(request, ConfigureCall)
-        seconds = keep_alive_seconds(call.keep_alive)
+        seconds = keep_alive_seconds(call.keep_alive, "keep-alive")
         kept = None if seconds is None else "-1" if seconds == float("inf") else f"{seconds:g}s"
         found = await self._library.find(call.model)
         for resident in await self._residents.loaded():
@@ -262,31 +262,32 @@ class _Engines:
 async def _transfer(request: Request, steps: AsyncGenerator[Progress], mode: str) -> Response:
     """Its progress line by line: JSON for who accepts it, else the same escaped as a text for pages."""
     wants_json = "application/json" in request.headers.get("accept", "")
-    chunks = _lines(await started(request, steps), mode, escaped=not wants_json)
-    return EventStream(chunks, "application/json" if wants_json else "text/plain")
 
-
-async def _lines(steps: AsyncGenerator[Progress], mode: str, *, escaped: bool) -> AsyncGenerator[bytes]:
     def line(kind: str, message: str, **further: Any) -> bytes:
         text = msgspec.json.encode({"type": kind, "message": message, **further, "mode": mode}).decode()
-        return (html.escape(text) if escaped else text).encode() + b"\n"
+        return (text if wants_json else html.escape(text)).encode() + b"\n"
 
+    chunks = _lines(await started(request, steps), mode, line)
+    media_type = "application/json" if wants_json else "text/plain"
+    return EventStream(chunks, media_type, lambda error: line("error", _words(error)))
+
+
+async def _lines(
+    steps: AsyncGenerator[Progress], mode: str, line: Callable[..., bytes]
+) -> AsyncGenerator[bytes]:
     total = 0
     verb = "Downloaded" if mode == "pull" else "Uploaded"
     async with aclosing(steps):
-        try:
-            async for step in steps:
-                match step:
-                    case Resolved():
-                        total = step.size_bytes
-                    case BlobAt(digest, size, position):
-                        layer = {"id": digest, "size": size, "current": position}
-                        message = f"{verb}: {render_bytes(position)}"
-                        yield line("progress", message, total=total or size, layer=layer)
-                    case Transferred():
-                        yield line("success", _success(step, mode, total))
-        except QwenctlError as error:
-            yield line("error", _words(error))
+        async for step in steps:
+            match step:
+                case Resolved():
+                    total = step.size_bytes
+                case BlobAt(digest, size, position):
+                    layer = {"id": digest, "size": size, "current": position}
+                    message = f"{verb}: {render_bytes(position)}"
+                    yield line("progress", message, total=total or size, layer=layer)
+                case Transferred():
+                    yield line("success", _success(step, mode, total))
 
 
 def _success(step: Transferred, mode: str, total: int) -> str:

@@ -1,6 +1,7 @@
 """What all doors need between a socket and a typed value: bounded bodies, decoding, streams that stop."""
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from qwenctl.api.failures import http_headers
+from qwenctl.api.failures import CLIENT_CLOSED_REQUEST, http_headers
 from qwenctl.api.guard import ERROR
 from qwenctl.errors import BodyTooLarge, InvalidRequest, QwenctlError
 
@@ -24,23 +25,42 @@ BODY_SECONDS: Final = 60.0
 Endpoint = Callable[[Request], Awaitable[Response]]
 T = TypeVar("T")
 
-_CLIENT_CLOSED_REQUEST: Final = 499  # never sent: the connection is gone; it names the outcome in a log
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")  # shorter ones have 64 bits at the most
+_MOST_DIGITS: Final = 20
+_LOGGED_CHARACTERS: Final = 200  # a path is the client's to choose
+_TOO_DEEP: Final = "the body is nested too deeply"
 _log: Final = logging.getLogger("qwenctl.api")
 
 
 async def read_as(request: Request, wanted: type[T]) -> T:
     """The JSON body of `request` as a `wanted`; fields that the type does not name are ignored.
 
-    Raises: BodyTooLarge. InvalidRequest for one that does not arrive in time, is not JSON, or has a wrong
-    type somewhere.
+    Raises: BodyTooLarge. InvalidRequest for one that does not arrive in time, is not JSON, has a wrong type
+    somewhere, or is nested or has numbers beyond measure.
     """
-    body = await _read_body(request)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        hint = "send it as it is, without `Content-Encoding`"
+        raise InvalidRequest(f"a body in the encoding `{encoding[:100]}` is not understood", hint=hint)
+    body = bytes(await _read_body(request) or b"{}")
     try:
-        return msgspec.json.decode(bytes(body or b"{}"), type=wanted, dec_hook=_any_json)
+        value = msgspec.json.decode(body, type=wanted, dec_hook=_any_json)
+        if _LONG_NUMBER.search(body):
+            json.loads(body, parse_int=_whole_number)
+        return value
     except msgspec.DecodeError as error:
         raise InvalidRequest(_complaint(error)) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest("the body is not UTF-8") from error
+    except RecursionError as error:
+        raise InvalidRequest(_TOO_DEEP) from error
+
+
+def _whole_number(digits: str) -> int:
+    """Larger ones than 64 bits no engine takes, and no other form than JSON carries."""
+    if len(digits) > _MOST_DIGITS or not -(2**63) <= (value := int(digits)) < 2**64:
+        raise InvalidRequest(f"the number {digits[:_MOST_DIGITS]}… is larger than 64 bits")
+    return value
 
 
 def read_query(query: Mapping[str, str], wanted: type[T]) -> T:
@@ -80,7 +100,8 @@ def _any_json(_: type, value: object) -> object:
 
 def _complaint(error: msgspec.DecodeError) -> str:
     text = str(error)
-    return f"the request is not valid: {text[:1].lower()}{text[1:]}"
+    begin = text[:1] if text[:4] == "JSON" else text[:1].lower()
+    return f"the request is not valid: {begin}{text[1:]}"
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -98,11 +119,11 @@ def answering(render: Callable[[QwenctlError], Response]) -> Callable[[Endpoint]
             except QwenctlError as error:
                 return refuse(request, error)
             except ClientDisconnect:
-                return Response(status_code=_CLIENT_CLOSED_REQUEST)
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            except RecursionError:  # what a client's JSON nests is walked here in many ways
+                return refuse(request, InvalidRequest(_TOO_DEEP))
             except Exception:  # noqa: BLE001 - the loop of a server: one bad request must not end it
-                _log.exception("%s %s", request.method, request.url.path)
-                bug = QwenctlError("the runner met a bug", hint="its log has the details")
-                return refuse(request, bug)
+                return refuse(request, _bug(request.scope))
 
         return answer
 
@@ -113,6 +134,12 @@ def answering(render: Callable[[QwenctlError], Response]) -> Callable[[Endpoint]
         return response
 
     return decorate
+
+
+def _bug(scope: Scope) -> QwenctlError:
+    """The exception that is under way, which nobody expected, for the log; what the client hears of it."""
+    _log.exception("%s %s", scope["method"], scope["path"][:_LOGGED_CHARACTERS])
+    return QwenctlError("the runner met a bug", hint="its log has the details")
 
 
 async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
@@ -161,14 +188,30 @@ async def _chained(first: T, rest: AsyncGenerator[T]) -> AsyncGenerator[T]:
 class EventStream(StreamingResponse):
     """A streamed answer that closes its generator at once, whoever ends it: the generator, or the client.
 
-    A plain `StreamingResponse` leaves a generator that waits at a `yield` to the garbage collector.
+    A failure under way is the last of its chunks, as `fail` says it. A plain `StreamingResponse` leaves a
+    generator that waits at a `yield` to the garbage collector.
     """
 
-    def __init__(self, chunks: AsyncGenerator[bytes], media_type: str) -> None:
+    def __init__(
+        self, chunks: AsyncGenerator[bytes], media_type: str, fail: Callable[[QwenctlError], bytes]
+    ) -> None:
         super().__init__(chunks, media_type=media_type, headers={"cache-control": "no-cache"})
         self._chunks: AsyncGenerator[Any] = chunks
+        self._fail = fail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the chunks until they end or the client leaves."""
-        async with aclosing(self._chunks):
+        async with aclosing(self._chunks), aclosing(self._with_failure(scope)) as chunks:
+            self.body_iterator = chunks
             await super().__call__(scope, receive, send)
+
+    async def _with_failure(self, scope: Scope) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except QwenctlError as error:
+            scope[ERROR] = error
+            yield self._fail(error)
+        except Exception:  # noqa: BLE001 - a stream that breaks off says nothing to its client
+            scope[ERROR] = bug = _bug(scope)
+            yield self._fail(bug)

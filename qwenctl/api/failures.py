@@ -6,6 +6,8 @@ from qwenctl import errors
 from qwenctl.errors import QwenctlError
 
 INTERNAL_ERROR: Final = 500
+CLIENT_CLOSED_REQUEST: Final = 499
+"""Never sent: the connection is gone; it names the outcome in a log. Source: nginx."""
 RETRY_AFTER_SECONDS: Final = 5
 """When to come back to a model whose queue is full: a queue of short answers has moved on by then."""
 

@@ -7,10 +7,10 @@ anybody's choice, and the key, which no page knows, keeps strangers out.
 """
 
 import hmac
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -18,14 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qwenctl.errors import ForeignOrigin, InvalidApiKey, QwenctlError
 
+_SHOWN_CHARACTERS: Final = 200
 HEALTH: Final = "/health"
 """What is asked without a key, by those who watch over a server."""
 ERROR: Final = "qwenctl.error"
 """Where in the scope of a request an error is left, for layers further out."""
 
-Refuse = Callable[[str, QwenctlError], Response]
-"""An error in the shape of the door that a path belongs to."""
+Refuse = Callable[[Scope, QwenctlError], Response]
+"""An error in the shape of the door that a request is for."""
 
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{0,5})?", re.ASCII)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -60,7 +62,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         scope[ERROR] = error
-        response = self._refuse(scope["path"], error)
+        response = self._refuse(scope, error)
         if isinstance(error, InvalidApiKey):
             response.headers["www-authenticate"] = "Bearer"  # RFC 9110, 11.6.1: a 401 must have one
         await response(scope, receive, send)
@@ -69,7 +71,9 @@ class Guard:
         stranger = next(self._strangers(scope), None)
         if stranger is not None:
             return ForeignOrigin(
-                f"`{stranger}` is not this machine",
+                f"`{stranger[:_SHOWN_CHARACTERS]}` is not this machine"
+                if stranger
+                else "the request names no host",
                 hint="use http://localhost or http://127.0.0.1 with the port; web pages of other sites are "
                 "refused, unless `--cors` names them",
             )
@@ -111,11 +115,9 @@ def with_cors(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:
 
 
 def is_loopback(authority: str) -> bool:
-    """Whether `HOST[:PORT]` names this machine."""
-    try:
-        return urlsplit(f"//{authority}").hostname in _LOOPBACK
-    except ValueError:  # an unclosed bracket
-        return False
+    """Whether `HOST[:PORT]` names this machine. Source: RFC 9110, 7.2: there is no user in it."""
+    match = _AUTHORITY.fullmatch(authority)
+    return match is not None and match[1].strip("[]").lower() in _LOOPBACK
 
 
 def _values(scope: Scope, wanted: bytes) -> list[str]:

@@ -1,14 +1,17 @@
 """What the doors ask of whoever runs the models."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from qwenctl.errors import InvalidRequest, UsageError
 from qwenctl.runtime.engine import Embeddings, EmbedRequest, Request, RerankRequest, Scores
 from qwenctl.runtime.events import Event
 from qwenctl.units import parse_duration
 
 KeepAlive = str | int | float | None
 """How clients say it: seconds, a text such as `5m`, anything negative for ever, None for no opinion."""
+
+_FOREVER: Final = float("inf")
 
 
 class ServedModel(Protocol):
@@ -74,10 +77,15 @@ class ModelHost(Protocol):
         ...
 
 
-def keep_alive_seconds(value: KeepAlive) -> float | None:
-    """`value` in seconds. Raises: UsageError when it is no duration."""
+def keep_alive_seconds(value: KeepAlive, field: str = "keep_alive") -> float | None:
+    """`value` of `field` in seconds. Raises: InvalidRequest when it is no duration."""
     if value is None:
         return None
     if isinstance(value, str):
-        return float("inf") if value.startswith("-") else parse_duration(value)
-    return float("inf") if value < 0 else float(value)
+        try:
+            seconds = parse_duration(value.strip().removeprefix("-"))
+        except UsageError as error:
+            message = f"`{field}` is `{value[:100]}`, which is no duration"
+            raise InvalidRequest(message, hint=error.hint) from error
+        return _FOREVER if value.strip().startswith("-") else seconds
+    return _FOREVER if value < 0 else float(value)

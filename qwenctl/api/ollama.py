@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl import __version__
 from qwenctl.api import ollama_library
@@ -18,7 +18,7 @@ from qwenctl.api.choices import Said, answers
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, unless_disconnected
 from qwenctl.api.host import ModelHost, keep_alive_seconds
 from qwenctl.api.library import Library, Residents
-from qwenctl.api.ollama_errors import LINES, lines, now, refusal
+from qwenctl.api.ollama_errors import LINES, failed, lines, now, refusal
 from qwenctl.api.ollama_wire import SECOND, ChatCall, EmbedCall, GenerateCall, Timing
 from qwenctl.api.openai_forms import likelihoods
 from qwenctl.errors import Conflict
@@ -29,7 +29,7 @@ Frame = Callable[[str, str, Sequence[Call]], dict[str, Any]]
 """The fields that carry reasoning, text and calls: a message in a chat, `response` in a completion."""
 
 
-def routes(host: ModelHost, residents: Residents, library: Library | None) -> list[BaseRoute]:
+def routes(host: ModelHost, residents: Residents, library: Library | None) -> list[Route]:
     """The routes under `/api`, and the word at `/` that clients look for before they go on.
 
     Without a library there are those alone that run a model.
@@ -56,7 +56,7 @@ class _Generating:
     def __init__(self, host: ModelHost, residents: Residents, library: Library | None) -> None:
         self._host, self._residents, self._library = host, residents, library
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         """They, under their paths."""
 
         @answering(refusal)
@@ -102,7 +102,7 @@ class _Generating:
             split_reasoning=not (isinstance(call, GenerateCall) and call.raw),
         )
         if call.streams:
-            return EventStream(lines(answer.pieces(steps)), LINES)
+            return EventStream(lines(answer.pieces(steps)), LINES, failed)
         return json_response(await unless_disconnected(http, answer.whole(steps)))
 
     async def _embed(self, http: Request, call: EmbedCall) -> dict[str, Any]:

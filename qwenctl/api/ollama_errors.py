@@ -26,13 +26,15 @@ def error_body(error: QwenctlError) -> dict[str, Any]:
 
 
 async def lines(values: AsyncGenerator[Mapping[str, Any]]) -> AsyncGenerator[bytes]:
-    """`values` as lines of JSON; a failure under way is the last of them. Closes `values`."""
+    """`values` as lines of JSON. Closes `values`."""
     async with aclosing(values):
-        try:
-            async for value in values:
-                yield msgspec.json.encode(value) + b"\n"
-        except QwenctlError as error:
-            yield msgspec.json.encode(error_body(error)) + b"\n"
+        async for value in values:
+            yield msgspec.json.encode(value) + b"\n"
+
+
+def failed(error: QwenctlError) -> bytes:
+    """`error` as the last line of a stream."""
+    return msgspec.json.encode(error_body(error)) + b"\n"
 
 
 def rfc3339(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, started, unless_disconnected
 from qwenctl.api.library import (
@@ -23,11 +23,12 @@ from qwenctl.api.library import (
     Transferred,
     remove,
 )
-from qwenctl.api.ollama_errors import LINES, lines, refusal, rfc3339
+from qwenctl.api.ollama_errors import LINES, failed, lines, refusal, rfc3339
 from qwenctl.errors import InvalidRequest
 from qwenctl.units import render_count
 
 _FOREVER: Final = "9999-12-31T23:59:59Z"  # also of a model at work, which nobody knows the end of
+_CENTURY_SECONDS: Final = 100 * 366 * 24 * 3600
 _NOT_IMPLEMENTED: Final = 501
 _SHORT: Final = 12  # hex digits of a digest in a line that people read
 _LONG_ARRAYS: Final = "tokenizer."  # left out unless a call is verbose, as there
@@ -63,7 +64,7 @@ class CopyCall(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
 
 
-def routes(residents: Residents, library: Library) -> list[BaseRoute]:
+def routes(residents: Residents, library: Library) -> list[Route]:
     """The routes for models as things: to list, show, move, remove. What makes new ones is refused."""
 
     @answering(refusal)
@@ -129,7 +130,7 @@ async def _transfer(
     steps = await started(request, steps)
     said = _statuses(steps, verb)
     if call.stream is None or call.stream:
-        return EventStream(lines(said), LINES)
+        return EventStream(lines(said), LINES, failed)
     return json_response(await unless_disconnected(request, _last(said)))
 
 
@@ -181,7 +182,7 @@ def _loaded(model: Resident) -> dict[str, Any]:
         "size": model.memory_bytes,
         "digest": _hex(model.id),
         "details": _details("gguf", model.architecture, parameters, model.quantization),
-        "expires_at": _FOREVER if left is None else rfc3339(time.time() + left),
+        "expires_at": _FOREVER if left is None or left > _CENTURY_SECONDS else rfc3339(time.time() + left),
         "size_vram": model.device_bytes,
         "context_length": model.context_length or 0,
     }

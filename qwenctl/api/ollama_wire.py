@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from qwenctl.api.host import KeepAlive
+from qwenctl.api.openai_forms import form_or_calls
 from qwenctl.errors import InvalidRequest
 from qwenctl.runtime.engine import (
     ChatRequest,
@@ -148,7 +149,7 @@ class _Call(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in (self.options or {}).items():
             if name not in _SAMPLING_OPTIONS and name != "seed":
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
                 raise InvalidRequest(f"`options.{name}` is not a number")
             given[_SAMPLING_OPTIONS.get(name, name)] = value
         if "seed" in given:
@@ -187,9 +188,8 @@ class ChatCall(_Call, frozen=True, kw_only=True):
 
     def _guidance(self) -> Guidance:
         form = super()._guidance()
-        if form and self.tools:
-            raise InvalidRequest("`format` leaves no room for a call of `tools`", hint="leave one out")
-        return form or tool_guidance(self.tools or (), "auto")
+        tools = self.tools or ()
+        return form_or_calls(form["grammar"], tools) if form else tool_guidance(tools, "auto")
 
     @property
     def says_nothing(self) -> bool:

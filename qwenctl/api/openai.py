@@ -3,7 +3,7 @@
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api import openai_chat, openai_completions, openai_embeddings, openai_responses, rerank
 from qwenctl.api.exchange import answering, json_response
@@ -29,7 +29,7 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The routes of this door; mounted at several addresses they share what they remember."""
 
     @answering(refusal)

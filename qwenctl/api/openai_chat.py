@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.choices import Said, answers
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, unless_disconnected
@@ -27,18 +27,17 @@ from qwenctl.api.openai_chat_wire import (
     Logprobs,
     finish_reason,
 )
-from qwenctl.api.openai_errors import DONE, error_body, refusal, sent
+from qwenctl.api.openai_errors import DONE, failed, refusal, sent
 from qwenctl.api.openai_forms import likelihoods
 from qwenctl.api.openai_usage import UsageBlock
 from qwenctl.api.sampling_wire import seeded
-from qwenctl.errors import QwenctlError
 from qwenctl.runtime.answers import Call, Content, Part, Reasoning
 from qwenctl.runtime.events import Finished, TokenLogprob
 
 EVENTS: Final = "text/event-stream"
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The route of chat completions."""
 
     @answering(refusal)
@@ -54,10 +53,11 @@ def routes(host: ModelHost) -> list[BaseRoute]:
             keep_alive_seconds=keep_alive,
             may_call=call.may_call,
             split_reasoning=call.splits_reasoning,
+            one_call=call.parallel_tool_calls is False,
         )
         answer = _Answer(call)
         if call.stream:
-            return EventStream(answer.chunks(steps), EVENTS)
+            return EventStream(answer.chunks(steps), EVENTS, failed)
         return json_response(await unless_disconnected(http, answer.whole(steps)))
 
     return [Route("/v1/chat/completions", chat_completions, methods=["POST"])]
@@ -86,18 +86,15 @@ class _Answer:
         )
 
     async def chunks(self, steps: AsyncGenerator[Said]) -> AsyncGenerator[bytes]:
-        """The answer as server-sent events; a failure under way is the last of them."""
+        """The answer as server-sent events."""
         async with aclosing(steps):
-            try:
-                for choice in self._choices:
-                    yield self._chunk(ChunkChoice(Delta(role="assistant", content=""), index=choice.index))
-                async for said in steps:
-                    yield self._chunk(self._choices[said.index].add(said))
-                if self._call.wants_usage:
-                    yield self._chunk(usage=self._usage())
-                yield DONE
-            except QwenctlError as error:
-                yield sent(error_body(error))
+            for choice in self._choices:
+                yield self._chunk(ChunkChoice(Delta(role="assistant", content=""), index=choice.index))
+            async for said in steps:
+                yield self._chunk(self._choices[said.index].add(said))
+            if self._call.wants_usage:
+                yield self._chunk(usage=self._usage())
+            yield DONE
 
     def _usage(self) -> UsageBlock:
         usages = [choice.finished.usage for choice in self._choices if choice.finished]

@@ -17,7 +17,6 @@ from qwenctl.api.openai_forms import (
     Content,
     ToolChoice,
     answer_guidance,
-    call_stops,
     chosen_tool,
     content_of,
     form_grammar,
@@ -159,7 +158,7 @@ class ChatCompletionCall(SamplingFields, frozen=True, kw_only=True):
             template_options=options,
             sampling=self.sampling(suggested, self._guidance(choice)),
             max_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
-            stop=self.stops + call_stops(self.may_call, self.parallel_tool_calls),
+            stop=self.stops,
             top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             overflow=self.overflow or "refuse",
         )

@@ -8,21 +8,20 @@ from contextlib import aclosing
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.choices import Said, answers
 from qwenctl.api.exchange import EventStream, answering, json_response, read_as, unless_disconnected
 from qwenctl.api.host import ModelHost, keep_alive_seconds
 from qwenctl.api.openai_chat_wire import finish_reason
 from qwenctl.api.openai_completions_wire import Completion, CompletionCall, CompletionChoice, Offsets
-from qwenctl.api.openai_errors import DONE, error_body, refusal, sent
+from qwenctl.api.openai_errors import DONE, failed, refusal, sent
 from qwenctl.api.openai_usage import UsageBlock
-from qwenctl.errors import QwenctlError
 from qwenctl.runtime.answers import Content
 from qwenctl.runtime.events import Finished, TokenLogprob
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The route of completions."""
 
     @answering(refusal)
@@ -41,7 +40,7 @@ def routes(host: ModelHost) -> list[BaseRoute]:
         )
         answer = _Answer(call)
         if call.stream:
-            return EventStream(answer.chunks(steps), "text/event-stream")
+            return EventStream(answer.chunks(steps), "text/event-stream", failed)
         return json_response(await unless_disconnected(http, answer.whole(steps)))
 
     return [Route("/v1/completions", completions, methods=["POST"])]
@@ -65,18 +64,15 @@ class _Answer:
         return self._completion(*(choice.whole() for choice in self._choices), usage=self._usage())
 
     async def chunks(self, steps: AsyncGenerator[Said]) -> AsyncGenerator[bytes]:
-        """The answer as server-sent events; a failure under way is the last of them."""
+        """The answer as server-sent events."""
         async with aclosing(steps):
-            try:
-                for choice in self._choices if self._call.echo else ():
-                    yield sent(self._completion(choice.echo()))
-                async for said in steps:
-                    yield sent(self._completion(self._choices[said.index].add(said)))
-                if self._call.wants_usage:
-                    yield sent(self._completion(usage=self._usage()))
-                yield DONE
-            except QwenctlError as error:
-                yield sent(error_body(error))
+            for choice in self._choices if self._call.echo else ():
+                yield sent(self._completion(choice.echo()))
+            async for said in steps:
+                yield sent(self._completion(self._choices[said.index].add(said)))
+            if self._call.wants_usage:
+                yield sent(self._completion(usage=self._usage()))
+            yield DONE
 
     def _usage(self) -> UsageBlock:
         usages = [choice.finished.usage for choice in self._choices if choice.finished]

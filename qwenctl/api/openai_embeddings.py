@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.exchange import answering, json_response, read_as, unless_disconnected
 from qwenctl.api.host import KeepAlive, ModelHost, keep_alive_seconds
@@ -69,7 +69,7 @@ class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The route of embeddings."""
 
     @answering(refusal)

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from qwenctl.api.exchange import blamed_field, json_response
 from qwenctl.api.failures import http_status
-from qwenctl.errors import InvalidRequest, PromptTooLong, QwenctlError, ReferenceUnknown
+from qwenctl.errors import InvalidRequest, NotFound, PromptTooLong, QwenctlError, ReferenceUnknown
 
-# Clients compare these two with the API's own words.
+# Clients compare these, and `previous_response_not_found`, with the API's own words.
 _CODES: Final = {ReferenceUnknown.code: "model_not_found", PromptTooLong.code: "context_length_exceeded"}
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -40,7 +40,7 @@ def error_body(error: QwenctlError) -> ErrorBody:
             message=error.message,
             type="invalid_request_error" if http_status(error) < 500 else "server_error",
             param=_param(error),
-            code=_CODES.get(error.code, error.code),
+            code=_code(error),
             hint=error.hint or msgspec.UNSET,
         )
     )
@@ -51,10 +51,21 @@ def refusal(error: QwenctlError) -> Response:
     return json_response(error_body(error), http_status(error))
 
 
+def failed(error: QwenctlError) -> bytes:
+    """`error` as the last event of a stream."""
+    return sent(error_body(error))
+
+
 def sent(value: object) -> bytes:
     """`value` as a server-sent event."""
     # JSON text holds no line break, so one `data` line carries it. Source: HTML standard, 9.2.6.
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+def _code(error: QwenctlError) -> str:
+    if isinstance(error.__cause__, NotFound) and _param(error) == "previous_response_id":
+        return "previous_response_not_found"
+    return _CODES.get(error.code, error.code)
 
 
 def _param(error: QwenctlError) -> str | None:

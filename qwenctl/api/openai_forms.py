@@ -3,13 +3,13 @@
 Source: OpenAI API reference, "Chat" and "Responses".
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from qwenctl.errors import InvalidRequest
-from qwenctl.runtime.answers import CLOSING
 from qwenctl.runtime.engine import TextPart
 from qwenctl.runtime.events import TokenLogprob
 from qwenctl.runtime.guidance import tool_guidance
@@ -19,6 +19,14 @@ _TEXT_KINDS: Final = frozenset({"text", "input_text", "output_text", "reasoning_
 
 LEAST_LOGPROB: Final = -9999.0
 """Stands for minus infinity, which JSON cannot say. Source: OpenAI API reference, "Chat", `logprob`."""
+
+_GBNF_WORDS: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{[^}]*\}|([a-zA-Z][a-zA-Z0-9-]*)', re.DOTALL
+)
+"""Literals, classes and repetitions as they are, and names of rules as a group.
+
+Source: llama.cpp `grammars/README.md`.
+"""
 
 ToolChoice = str | dict[str, Any] | None
 """`auto`, `none`, `required`, or an object that names a function."""
@@ -94,9 +102,10 @@ def chosen_tool(choice: ToolChoice) -> str:
 def answer_guidance(
     form: str, grammar: str | None, tools: Sequence[dict[str, Any]], choice: str, place: str
 ) -> Guidance:
-    """The one grammar of an answer: of the `form` that `place` asks for, of calls, or the caller's.
+    """The one grammar of an answer: of the `form` that `place` asks for, of calls (or of either, where the
+    choice is free), or the caller's.
 
-    Raises: InvalidRequest for two at once.
+    Raises: InvalidRequest for two that exclude each other.
     """
     if choice not in ("auto", "none"):
         if grammar or form:
@@ -104,17 +113,38 @@ def answer_guidance(
         return tool_guidance(tools, choice)
     if form and grammar:
         raise InvalidRequest(f"`{place}` and `grammar` exclude each other", hint="leave one out")
-    if form and tools and choice != "none":
-        raise InvalidRequest(
-            f"`{place}` leaves no room for a call of `tools`", hint='send `tool_choice: "none"`'
-        )
+    if form and choice == "auto":
+        return form_or_calls(form, tools)
     text = form or grammar
     return {"grammar": text} if text else tool_guidance(tools, choice)
 
 
-def call_stops(may_call: bool, parallel: bool | None) -> tuple[str, ...]:
-    """What ends an answer that may have one call only: the end of the first."""
-    return (CLOSING,) if may_call and parallel is False else ()
+def form_or_calls(form: str, tools: Sequence[dict[str, Any]]) -> Guidance:
+    """The grammar of an answer that is calls of `tools`, or else follows the grammar `form`.
+
+    Tools without a name cannot be called. Parameters that a grammar cannot say may be any object.
+    """
+    try:
+        calls = tool_guidance(tools, "required")["grammar"]
+    except InvalidRequest:
+        calls = ""
+        if named := [one for one in map(_called_with_anything, tools) if one is not None]:
+            calls = tool_guidance(named, "required")["grammar"]
+    if not calls:
+        return {"grammar": form}
+    return {"grammar": f"root ::= calls-root | form-root\n{_renamed(calls, 'calls')}{_renamed(form, 'form')}"}
+
+
+def _called_with_anything(tool: dict[str, Any]) -> dict[str, Any] | None:
+    """The tool with any parameters, None for one without a name."""
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return {"function": {"name": name}} if isinstance(name, str) and name else None
+
+
+def _renamed(grammar: str, prefix: str) -> str:
+    """`grammar` with `prefix` before the names of its rules, so that it can stand beside another."""
+    return _GBNF_WORDS.sub(lambda match: f"{prefix}-{match[1]}" if match[1] else match[0], grammar)
 
 
 def thinking(effort: str | None) -> dict[str, bool | int | float | str]:

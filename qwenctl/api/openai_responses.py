@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.choices import Said, answers
 from qwenctl.api.exchange import (
@@ -36,7 +36,7 @@ class ItemsQuery(msgspec.Struct, frozen=True):
     after: str | None = None
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The routes of responses, with a memory of their own."""
     memory = ResponseMemory()
 
@@ -57,10 +57,11 @@ def routes(host: ModelHost) -> list[BaseRoute]:
             keep_alive_seconds=keep_alive_seconds(call.keep_alive),
             may_call=call.may_call,
             split_reasoning=True,
+            one_call=call.parallel_tool_calls is False,
         )
         answer = _Answer(call, before, asked, memory)
         if call.stream:
-            return EventStream(answer.frames(steps), "text/event-stream")
+            return EventStream(answer.frames(steps), "text/event-stream", answer.failed)
         return json_response(await unless_disconnected(http, answer.whole(steps)))
 
     @answering(refusal)
@@ -122,18 +123,19 @@ class _Answer:
         return self._writer.response
 
     async def frames(self, steps: AsyncGenerator[Said]) -> AsyncGenerator[bytes]:
-        """The events of the response; a failure under way is the last of them."""
+        """The events of the response."""
         async with aclosing(steps):
             for event in self._writer.begin():
                 yield _frame(event)
-            try:
-                async for said in steps:
-                    events = self._writer.add(said)
-                    if self._writer.finished:
-                        self._keep()  # before the client can ask for it
-                    yield b"".join(map(_frame, events))
-            except QwenctlError as error:
-                yield b"".join(map(_frame, self._writer.fail(error)))
+            async for said in steps:
+                events = self._writer.add(said)
+                if self._writer.finished:
+                    self._keep()  # before the client can ask for it
+                yield b"".join(map(_frame, events))
+
+    def failed(self, error: QwenctlError) -> bytes:
+        """The last events of a response that failed under way."""
+        return b"".join(map(_frame, self._writer.fail(error)))
 
     def _keep(self) -> None:
         if self._call.store is False:

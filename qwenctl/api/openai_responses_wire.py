@@ -15,7 +15,6 @@ from qwenctl.api.openai_forms import (
     ContentPart,
     ToolChoice,
     answer_guidance,
-    call_stops,
     chosen_tool,
     content_of,
     form_grammar,
@@ -131,7 +130,7 @@ class ResponsesCall(SamplingFields, frozen=True, kw_only=True):
             template_options=thinking(effort) | dict(self.chat_template_kwargs or {}),
             sampling=self.sampling(suggested, self._guidance(tools, choice)),
             max_tokens=self.max_output_tokens,
-            stop=self.stops + call_stops(self.may_call, self.parallel_tool_calls),
+            stop=self.stops,
             top_logprobs=(self.top_logprobs or 0) if self.with_logprobs else None,
             overflow=self.overflow or ("truncate" if self.truncation == "auto" else "refuse"),
         )

@@ -8,7 +8,7 @@ Source: Jina's and Cohere's reranking APIs, in the form that llama.cpp's server 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.exchange import answering, json_response, read_as, unless_disconnected
 from qwenctl.api.host import KeepAlive, ModelHost, keep_alive_seconds
@@ -68,7 +68,7 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
 
 
-def routes(host: ModelHost) -> list[BaseRoute]:
+def routes(host: ModelHost) -> list[Route]:
     """The routes of reranking, one per address that clients know."""
 
     @answering(refusal)

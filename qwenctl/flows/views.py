@@ -96,12 +96,12 @@ def view(found: Found, source: Source) -> ModelView:
 
 def list_models(store: Store) -> list[ModelView]:
     """Every tag of the store, and what is kept by its digest alone, as views, by name."""
-    entries = store.entries()
-    tagged = {entry.descriptor.digest for entry in entries if entry.reference is not None}
+    entries = [(entry, entry.reference) for entry in store.entries()]  # each time it is parsed anew
+    tagged = {entry.descriptor.digest for entry, reference in entries if reference is not None}
     views: dict[Digest, ModelView] = {}  # a model is read once for all its names
     rows = []
-    for entry in entries:
-        if (reference := entry.reference or _pinned(entry, tagged)) is None:
+    for entry, tag in entries:
+        if (reference := tag or _pinned(entry, tagged)) is None:
             continue
         found, digest = Found(reference, entry.descriptor), entry.descriptor.digest
         if digest not in views:
@@ -127,7 +127,7 @@ def open_artifact(found: Found, store: Store) -> OpenModel:
         return _open_artifact(found, store)
     except BlobUnknown as error:
         raise StoreDamaged(
-            f"`{found.name}` is not whole: {error.message}",
+            f"`{found.name}` is not whole in the store",
             hint=f"`qwenctl pull {found.name}` brings what is missing",
         ) from error
 

@@ -75,13 +75,13 @@ class Reference:
         last, colon, tag = tail.partition(":")
         path = f"{head}{slash}{last}"
         if colon and not is_tag(tag):
-            raise _invalid(text, f"`{tag}` is not a tag")
+            raise _invalid(text, f"`{tag[:200]}` is not a tag")
         host, repository = _split_host(path)
         if "/" not in repository and host in {None, DOCKER_HUB}:
             repository = f"{namespace}/{repository}"
         repository, host = repository.lower(), host or _normal_host(registry, text)
         if not is_repository(repository) or len(host) + len(repository) + 1 > _NAME_LIMIT:
-            raise _invalid(text, f"`{repository}` is not a repository name")
+            raise _invalid(text, f"`{repository[:200]}` is not a repository name")
         version = tag or (None if digest else DEFAULT_TAG)
         return cls(host, repository, version, digest)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from qwenctl.api.exchange import (
     EventStream,
@@ -63,12 +63,12 @@ def refusal(error: QwenctlError) -> Response:
     return json_response(Failed.of(None, error), http_status(error))
 
 
-def routes(pool: Pool, life: Life, library: Library | None = None) -> list[BaseRoute]:
+def routes(pool: Pool, life: Life, library: Library | None = None) -> list[Route]:
     """The routes under `PREFIX`, `/health` and `/metrics`."""
     return [*_service_routes(pool, life), *_model_routes(pool, library)]
 
 
-def _service_routes(pool: Pool, life: Life) -> list[BaseRoute]:
+def _service_routes(pool: Pool, life: Life) -> list[Route]:
     """What is asked about the service itself, and done to it."""
 
     async def health(_: Request) -> Response:
@@ -112,7 +112,7 @@ def _service_routes(pool: Pool, life: Life) -> list[BaseRoute]:
     ]
 
 
-def _model_routes(pool: Pool, library: Library | None) -> list[BaseRoute]:
+def _model_routes(pool: Pool, library: Library | None) -> list[Route]:
     """What is asked of models, and done to them."""
 
     @answering(refusal)
@@ -154,7 +154,7 @@ def _model_routes(pool: Pool, library: Library | None) -> list[BaseRoute]:
         call = await read_as(request, ChatCall)
         keep_alive = keep_alive_seconds(call.keep_alive)
         events = pool.generate(call.model, call.request, keep_alive_seconds=keep_alive)
-        return EventStream(_lines(await started(request, events)), "application/x-ndjson")
+        return EventStream(_lines(await started(request, events)), "application/x-ndjson", _failed)
 
     return [
         Route(f"{PREFIX}/models", models, methods=["GET"]),
@@ -168,11 +168,12 @@ def _model_routes(pool: Pool, library: Library | None) -> list[BaseRoute]:
 
 async def _lines(events: AsyncGenerator[Event]) -> AsyncGenerator[bytes]:
     async with aclosing(events):
-        try:
-            async for event in events:
-                yield _line(event)
-        except QwenctlError as error:
-            yield _line(Failed.of(None, error))
+        async for event in events:
+            yield _line(event)
+
+
+def _failed(error: QwenctlError) -> bytes:
+    return _line(Failed.of(None, error))
 
 
 def _line(value: ChatLine) -> bytes:

@@ -16,8 +16,10 @@ from typing import Final
 
 import msgspec
 
+from qwenctl.api.doors import door_of
+from qwenctl.api.failures import CLIENT_CLOSED_REQUEST
 from qwenctl.errors import QwenctlError
-from qwenctl.runner.messages import PREFIX, RequestRecord
+from qwenctl.runner.messages import RequestRecord
 from qwenctl.runner.totals import Totals
 from qwenctl.runtime.events import Event, Finished, PromptProcessed, TextDelta
 
@@ -28,12 +30,6 @@ KEPT_BODIES_BYTES: Final = 32 * 1024 * 1024
 """Of all bodies together; the oldest go first."""
 
 _NAME_LIMIT: Final = 200  # a path or a name is the client's to choose
-_DOORS: Final = (
-    (PREFIX, "qwenctl"),
-    ("/v1/messages", "anthropic"),
-    ("/anthropic", "anthropic"),
-    ("/api", "ollama"),
-)
 _log: Final = logging.getLogger("qwenctl.requests")
 
 
@@ -44,6 +40,8 @@ class Entry:
         self.id = id
         self.method, self.path = method, path[:_NAME_LIMIT]
         self.status: int | None = None
+        self.answered = False
+        """Whether the client got all of an answer."""
         self.number = 0
         self.known = False
         self.model: str | None = None
@@ -63,9 +61,7 @@ class Entry:
     @property
     def door(self) -> str:
         """The API that it came by."""
-        if not self.path:
-            return ""
-        return next((door for start, door in _DOORS if self.path.startswith(start)), "openai")
+        return door_of(self.path) if self.path else ""
 
     @property
     def seconds(self) -> float:
@@ -113,7 +109,10 @@ class Entry:
     def end(self, number: int) -> None:
         """Stops the clock."""
         self.number, self._seconds = number, self.seconds
-        self.ended = self.ended or ("done" if (self.status or 200) < 400 else "refused")
+        if self.ended == "cancelled" and self.answered and (self.status or 0) < 400:
+            self.ended = "stop"  # the door had what it wanted before the model was done
+        left = "cancelled" if self.status == CLIENT_CLOSED_REQUEST else "refused"
+        self.ended = self.ended or ("done" if (self.status or 200) < 400 else left)
 
     def record(self, *, bodies: bool) -> RequestRecord:
         """As it is now."""
@@ -159,7 +158,7 @@ class Ledger:
 
     @contextmanager
     def arrive(self, method: str, path: str) -> Iterator[Entry]:
-        """A request by a door, until it is answered. It counts if it wants a model, or is refused."""
+        """A request by a door, until it is answered. It counts if it wants a model, is refused, or fails."""
         self._ids += 1
         entry = Entry(self._ids, method, path)
         token = _arrived.set(entry)
@@ -167,7 +166,7 @@ class Ledger:
             yield entry
         finally:
             _arrived.reset(token)
-            if entry.model is not None or (entry.status or 0) >= 400:
+            if entry.model is not None or entry.error is not None or (entry.status or 0) >= 400:
                 self._end(entry)
 
     @contextmanager

@@ -6,22 +6,23 @@ worker's start can hide.
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Router
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwenctl.api import anthropic, docker, ollama, ollama_errors, openai, openai_errors
+from qwenctl.api.doors import MOUNTS, Door, door_of
 from qwenctl.api.guard import ERROR, Admission, Guard, with_cors
 from qwenctl.api.library import Library
-from qwenctl.errors import NotFound, QwenctlError
+from qwenctl.api.routing import Routing, mounted
+from qwenctl.errors import QwenctlError
 from qwenctl.runner import control
 from qwenctl.runner.ledger import Ledger
-from qwenctl.runner.messages import PREFIX
 from qwenctl.runner.pool import Pool
 from qwenctl.runner.protocol import Protocol
 from qwenctl.runner.residents import PoolResidents
@@ -31,13 +32,13 @@ KEEP_ALIVE_SECONDS: Final = 75
 CONNECTION_LIMIT: Final = 4096
 """Connections beyond get 503. Three models and their queues need 1548."""
 
-_REFUSALS: Final = (
-    (PREFIX, control.refusal),
-    ("/v1/messages", anthropic.refusal),
-    ("/anthropic", anthropic.refusal),
-    ("/api", ollama_errors.refusal),
-    ("/models", docker.refusal),
-)
+_REFUSALS: Final[Mapping[Door, Callable[[QwenctlError], Response]]] = {
+    "openai": openai_errors.refusal,
+    "anthropic": anthropic.refusal,
+    "ollama": ollama_errors.refusal,
+    "docker": docker.refusal,
+    "qwenctl": control.refusal,
+}
 
 
 class Activity:
@@ -58,14 +59,16 @@ class Activity:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
-                if error := scope.get(ERROR):
-                    entry.fail(error)
             await send(message)
+            if message["type"] == "http.response.body":
+                entry.answered = not message.get("more_body", False)
 
         self.requests += 1
         try:
             with self._ledger.arrive(scope["method"], scope["path"]) as entry:
                 await self._app(scope, receive, answer)
+                if error := scope.get(ERROR):
+                    entry.fail(error)
         finally:
             self.requests -= 1
             self.last_seconds = asyncio.get_running_loop().time()
@@ -97,26 +100,26 @@ class Server(uvicorn.Server):
         yield
 
 
-def routes(pool: Pool, life: control.Life, library: Library | None) -> list[BaseRoute]:
+def routes(pool: Pool, life: control.Life, library: Library | None) -> list[Route]:
     """Every door of the runner. Docker Model Runner's addresses lead to the doors of its APIs, too.
 
     Without a library the doors that can change one are not there.
     """
     claude = anthropic.routes(pool)
     v1 = [*claude, *openai.routes(pool)]  # once: a response that is kept is found at every address
-    mounts = [Mount(path, routes=v1) for path in (f"/engines/{docker.ENGINE}", "/engines")]
+    mounts = [route for path in MOUNTS for route in mounted(path, v1)]
     residents = PoolResidents(pool)
     doors = [*control.routes(pool, life, library), *ollama.routes(pool, residents, library)]
     if library is not None:
         doors += docker.routes(residents, library)
-    return [*doors, *v1, Mount("/anthropic", routes=claude), *mounts]
+    return [*doors, *v1, *mounted("/anthropic", anthropic.routes(pool, alone=True)), *mounts]
 
 
 def build(
     pool: Pool, life: control.Life, library: Library | None, patience_seconds: int, admission: Admission
 ) -> tuple[Server, Activity]:
     """A server that is not started yet. After `leave` it cuts what still runs when its patience is over."""
-    guarded = Guard(Router(routes(pool, life, library), default=_unknown_path), refusal, admission)
+    guarded = Guard(Routing(routes(pool, life, library), refusal), refusal, admission)
     activity = Activity(with_cors(guarded, admission.origins), pool.ledger)
     config = uvicorn.Config(
         activity,
@@ -137,17 +140,12 @@ def build(
     return Server(config), activity
 
 
-async def _unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
-    hint = "the doors are /v1, /engines, /models, /anthropic, /api and /qwenctl/v1"
-    error = NotFound(f"there is no `{scope['path']}` here", hint=hint)
-    scope[ERROR] = error
-    await refusal(scope["path"], error)(scope, receive, send)
-
-
-def refusal(path: str, error: QwenctlError) -> Response:
-    """`error` in the shape of the door that `path` belongs to."""
-    render = next((render for start, render in _REFUSALS if path.startswith(start)), openai_errors.refusal)
-    return render(error)
+def refusal(scope: Scope, error: QwenctlError) -> Response:
+    """`error` in the shape of the door that a request is for."""
+    door = door_of(scope["path"])
+    if door == "openai" and anthropic.is_versioned(scope):  # the addresses that both have
+        door = "anthropic"
+    return _REFUSALS[door](error)
 
 
 async def serve(server: Server, listeners: Sequence[socket.socket]) -> None:

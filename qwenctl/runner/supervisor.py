@@ -171,12 +171,15 @@ class Worker:
         return inbox
 
     async def _ask(self, id: int | None, command: wire.Command) -> wire.Report:
-        inbox = self._open(id)
+        inbox, report = self._open(id), None
         try:
             await self._send(command)
-            return _checked(await inbox.get())
+            report = await inbox.get()
+            return _checked(report)
         finally:
             del self._inboxes[id]
+            if report is None and id is not None and self.alive:
+                self._stdin.write(wire.encode(wire.Cancel(id)))  # who asked is gone; see `generate`
 
     async def _send(self, command: wire.Command) -> None:
         self._stdin.write(wire.encode(command))

@@ -7,7 +7,6 @@ import pytest
 
 from qwenctl.api.anthropic_wire import MessagesCall
 from qwenctl.errors import InvalidRequest
-from qwenctl.runtime.answers import CLOSING
 from qwenctl.runtime.engine import ChatRequest, Message, ToolCall
 from qwenctl.runtime.guidance import tool_guidance
 from qwenctl.runtime.schema import grammar_of
@@ -89,13 +88,6 @@ def test_tool_choice(choice: Any, ours: str) -> None:
     assert request.sampling.grammar == guidance.get("grammar", "")
     assert request.sampling.grammar_triggers == guidance.get("grammar_triggers", ())
     assert request.tool_choice == ("none" if ours == "none" else "auto")
-
-
-def test_one_call_at_the_most() -> None:
-    """The end of the first ends the answer, where a call is possible at all."""
-    choice = {"type": "auto", "disable_parallel_tool_use": True}
-    assert asked(tools=[TOOL], tool_choice=choice, stop_sequences=["x"]).stop == ("x", CLOSING)
-    assert asked(tool_choice=choice).stop == ()
 
 
 def test_a_form() -> None:

@@ -124,7 +124,6 @@ def test_the_defaults_are_the_models(post: Any, host: ScriptedHost) -> None:
         ("/api/chat", {"messages": HELLO, "options": {"temperature": -1}}, 400, "temperature"),
         ("/api/chat", {"messages": HELLO, "options": {"stop": [1]}}, 400, "stop"),
         ("/api/chat", {"messages": HELLO, "options": {"num_predict": "many"}}, 400, "num_predict"),
-        ("/api/chat", {"messages": HELLO, "tools": [{}], "format": "json"}, 400, "tools"),
         ("/api/chat", {"messages": HELLO, "think": "a lot"}, 400, "think"),
         ("/api/chat", {"messages": HELLO, "options": {"num_ctx": 0}}, 400, "num_ctx"),
         ("/api/generate", {"prompt": "x", "context": [1]}, 400, "context"),

@@ -130,7 +130,7 @@ class TestRefused:
             ),
             ({"messages": []}, None),
             (call(n=17), "n"),
-            (call(keep_alive="soon"), None),
+            (call(keep_alive="soon"), "keep_alive"),
             (call(stop=["x"] * 100), "stop"),
             (call(overflow="wrap"), "overflow"),
             (call(modalities=["text", "audio"]), "modalities"),

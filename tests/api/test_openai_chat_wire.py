@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from qwenctl.api.openai_chat_wire import ChatCompletionCall
 from qwenctl.api.sampling_wire import seeded
 from qwenctl.errors import InvalidRequest
-from qwenctl.runtime.answers import CLOSING
 from qwenctl.runtime.engine import Message, TextPart, ToolCall
 from qwenctl.runtime.sampling import RANDOM_SEED, Sampling
 from qwenctl.runtime.schema import ANY_OBJECT, grammar_of
@@ -215,14 +214,6 @@ def test_a_developer_is_the_system() -> None:
     assert request.messages == (Message("system", "be brief"),)
 
 
-def test_one_call_only() -> None:
-    """Without parallel calls an answer ends with its first; the caller's own ends count, too."""
-    tools = [{"type": "function", "function": {"name": "now"}}]
-    assert parse(call(tools=tools, parallel_tool_calls=False, stop="x")).request().stop == ("x", CLOSING)
-    assert parse(call(tools=tools, parallel_tool_calls=True)).request().stop == ()
-    assert parse(call(parallel_tool_calls=False)).request().stop == ()
-
-
 @pytest.mark.parametrize(
     ("effort", "options"), [("none", {"enable_thinking": False}), ("low", {"reasoning_effort": "low"})]
 )
@@ -260,7 +251,6 @@ def test_further_sampling() -> None:
         {"response_format": {"type": "xml"}},
         {"response_format": {"type": "json_schema"}},
         {"response_format": {"type": "json_object"}, "grammar": "root ::= [a]"},
-        {"response_format": {"type": "json_object"}, "tools": [{"type": "function"}]},
         {"messages": []},
         {"max_tokens": 0},
         {"temperature": -1},

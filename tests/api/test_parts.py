@@ -57,6 +57,36 @@ def test_what_is_held_comes_before_the_end() -> None:
     assert parts(events("a <tool")) == [Content("a"), Content(" <tool"), END]
 
 
+CALL = '<tool_call>{"name": "now"}</tool_call>'
+
+
+def test_one_call_ends_the_answer() -> None:
+    """The first one, wherever the pieces are cut; what it cost so far is counted."""
+    said = events("Look. ", CALL[:20], f"{CALL[20:]} and {CALL}", CALL)
+    *before, end = parts(said, one_call=True)
+    assert before == [Content("Look."), Call("now", "{}")]
+    assert isinstance(end, Finished)
+    assert (end.reason, end.usage.prompt_tokens, end.usage.cached_tokens) == ("stop", 7, 2)
+    assert end.usage.completion_tokens == 3
+
+
+def test_a_thought_of_a_call_ends_nothing() -> None:
+    """The tags of a call in a thought, or of one that is none, are no call."""
+    said = events(f"<think>I write {CALL} now.</think>", "Yes </tool_call>.", CALL, "more")
+    *before, end = parts(said, one_call=True)
+    assert before == [
+        Reasoning(f"I write {CALL} now."),
+        Content("Yes </tool_call>."),
+        Call("now", "{}"),
+    ]
+    assert isinstance(end, Finished) and end.usage.completion_tokens == 3
+
+
+def test_without_a_call_the_answer_is_whole() -> None:
+    """Then the engine's own end is the end."""
+    assert parts(events("a"), one_call=True) == [Content("a"), END]
+
+
 def test_errors_pass() -> None:
     """What was said before is said."""
 
