@@ -23,7 +23,7 @@ def check_adapter(adapter: Adapter, architecture: str) -> None:
     try:
         with path.open("rb") as file:
             metadata = read_header(file).metadata
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:  # ValueError: a zero byte in it
         raise FileMissing(f"there is no adapter `{path}`") from error
     except OSError as error:
         raise LoadFailed(f"the adapter `{path}` cannot be read: {error.strerror}") from error

@@ -50,7 +50,8 @@ def compose(backlogs: Iterable[Backlog], limit: int) -> list[Span]:
     """Spans of up to `limit` tokens in all, sorted by sequence.
 
     Generations, which wait for one token each, come before prompts: a long prompt fills what they leave
-    and never stops them. Drafts come between them, as far as all of them fit. Prompts are served in the order
+    and never stops them. Drafts come between them, as far as all of them fit, and take half of the room where
+    prompts wait. Prompts are served in the order
     of `backlogs`, first come first done. `limit` is at least the number of backlogs, so a generation always
     has its place.
 
@@ -70,7 +71,8 @@ def compose(backlogs: Iterable[Backlog], limit: int) -> list[Span]:
         else:
             spans.append(Span(backlog.sequence, decoded, tokens[decoded:], 1))
     room = limit - len(spans) - len(drafts)
-    length = min([room // max(1, len(drafts)), *(len(backlog.draft) for backlog in drafts)])
+    guessed = room // 2 if prompts else room
+    length = min([guessed // max(1, len(drafts)), *(len(backlog.draft) for backlog in drafts)])
     for backlog in drafts:
         chunk = [backlog.tokens[-1], *backlog.draft[:length]]
         spans.append(Span(backlog.sequence, backlog.decoded, chunk, len(chunk)))
@@ -142,11 +144,6 @@ class Decoder(Protocol):
     @property
     def shifts(self) -> bool:
         """Whether `drop` works."""
-        ...
-
-    @property
-    def sampling_threads(self) -> int:
-        """How many threads may sample rows of one decode at a time; 1 where more would not pay."""
         ...
 
     def keep(self, sequence: int, length: int) -> bool:

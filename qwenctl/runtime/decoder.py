@@ -27,8 +27,6 @@ MAX_DRAFT_TOKENS: Final = 64
 # Source: llama.h, llama_decode: 2 is "aborted", 0 success, everything else an error or a full cache.
 _DECODED: Final = 0
 _ABORTED: Final = 2
-# To sample from 150,000 tokens takes 0.2 ms, or 10 ms where all of them are sorted (`top_k` 0).
-_LARGE_VOCABULARY_TOKENS: Final = 32_768
 # Source: llama-context.cpp, llama_context::decode, for a graph or outputs that found no room.
 _NO_MEMORY: Final = -2
 
@@ -57,8 +55,6 @@ class LlamaDecoder:
         recurrent = self._api.llama_model_is_recurrent(model.handle)
         self.rewinds: Final = not (recurrent or self._api.llama_model_is_hybrid(model.handle))
         self.shifts: Final = self.rewinds and bool(self._api.llama_memory_can_shift(self._memory))
-        large = model.vocabulary.size >= _LARGE_VOCABULARY_TOKENS
-        self.sampling_threads: Final = min(options.slots, threads_of(options, model)) if large else 1
         self._copying: set[int] = set()  # sequences whose copy llama.cpp does before it decodes again
         self.piece = model.vocabulary.piece
         self.ends = cache(model.vocabulary.ends)
@@ -76,8 +72,6 @@ class LlamaDecoder:
             code = self._api.llama_decode(self._context, self._batch.fill(spans))
         if code == _DECODED:
             self._copying.clear()
-            if self.sampling_threads > 1:  # the first to look at logits puts them in order, for all
-                self._api.llama_get_logits_ith(self._context, self._batch.last_output)
             return Outcome.DONE
         if code == _ABORTED:
             return Outcome.INTERRUPTED
@@ -200,7 +194,6 @@ class Batch:
             for sequence in range(sequences)
         ]
         self._owners = [-1] * size  # the sequences that the pointers stand for: most stay the same
-        self.last_output = -1
         self._batch = api.llama_batch(
             n_tokens=0,
             token=self._tokens,
@@ -211,8 +204,8 @@ class Batch:
             logits=self._logits,
         )
 
-    def fill(self, spans: Sequence[Span], *, every: bool = False) -> Any:
-        """The batch of `spans`, with `every` for outputs of all tokens; it is valid until the next call."""
+    def fill(self, spans: Sequence[Span]) -> Any:
+        """The batch of `spans`; it is valid until the next call."""
         end = 0
         for sequence, position, tokens, logits in spans:
             start, length = end, len(tokens)
@@ -225,8 +218,6 @@ class Batch:
                 self._tokens[start:end] = [*tokens]
                 self._positions[start:end] = [*range(position, position + length)]
                 self._logits[start:end] = [*[0] * (length - logits), *[1] * logits]
-            if logits:
-                self.last_output = end - 1
             if self._owners[start] != sequence or length > 1:
                 self._owners[start:end] = [sequence] * length
                 self._pointers[start:end] = [self._ids[sequence]] * length

@@ -23,7 +23,7 @@ from qwenctl.model.memory.figures import Estimate
 from qwenctl.runtime.batches import Span
 from qwenctl.runtime.breakdown import read_memory
 from qwenctl.runtime.decoder import Batch, Interruption, check_options, open_context
-from qwenctl.runtime.engine import EngineOptions
+from qwenctl.runtime.engine import EngineOptions, Wanted, always
 from qwenctl.runtime.llama import LlamaModel
 from qwenctl.runtime.scheduler import closed_error
 
@@ -71,16 +71,18 @@ class Embedder:
         """What was computed: `prompt_tokens`, `decode_calls`."""
         return {**self._counts}
 
-    def vectors(self, texts: Sequence[Tokens]) -> list[tuple[float, ...]]:
+    def vectors(self, texts: Sequence[Tokens], wanted: Wanted = always) -> list[tuple[float, ...]]:
         """What llama.cpp makes of each text, unchanged; none may be empty or longer than the context.
 
-        Raises: MemoryShort; GenerationFailed, also after `close`.
+        Raises: MemoryShort; GenerationFailed, also after `close` and where they are no longer `wanted`.
         """
         made: list[tuple[float, ...]] = []
         longest = max(map(len, texts), default=0)
         with self._lock:
             context = self._suited(longest)
             for group in _grouped(texts, context.batch_tokens, context.texts):
+                if not wanted():
+                    raise GenerationFailed("nobody waits for the texts any more")
                 made += context.compute(group)
                 self._counts["prompt_tokens"] += sum(map(len, group))
                 self._counts["decode_calls"] += 1
@@ -148,14 +150,14 @@ class _TextContext:
         if self._memory:
             self._api.llama_memory_clear(self._memory, False)
         if self._model.use.whole:
-            spans = [Span(sequence, 0, [*tokens], True) for sequence, tokens in enumerate(texts)]
+            spans = [Span(sequence, 0, [*tokens], len(tokens)) for sequence, tokens in enumerate(texts)]
         else:
             self._api.llama_set_embeddings(self._handle, False)
             for piece in self._pieces(texts):
                 self._run(piece)
             self._api.llama_set_embeddings(self._handle, True)
             spans = [
-                Span(sequence, len(tokens) - 1, [tokens[-1]], True) for sequence, tokens in enumerate(texts)
+                Span(sequence, len(tokens) - 1, [tokens[-1]], 1) for sequence, tokens in enumerate(texts)
             ]
         return self._run(spans, len(texts))
 
@@ -166,21 +168,20 @@ class _TextContext:
     def _pieces(self, texts: Sequence[Tokens]) -> Iterator[list[Span]]:
         """All but the last token of each text; a text that is alone goes batch by batch."""
         if len(texts) > 1:
-            spans = [Span(at, 0, [*tokens[:-1]], False) for at, tokens in enumerate(texts) if len(tokens) > 1]
+            spans = [Span(at, 0, [*tokens[:-1]], 0) for at, tokens in enumerate(texts) if len(tokens) > 1]
             if spans:
                 yield spans
             return
         tokens = [*texts[0][:-1]]
         for start in range(0, len(tokens), self.batch_tokens):
-            yield [Span(0, start, tokens[start : start + self.batch_tokens], False)]
+            yield [Span(0, start, tokens[start : start + self.batch_tokens], 0)]
 
     def _run(self, spans: Sequence[Span], results: int = 0) -> list[tuple[float, ...]]:
         """Computes one batch, in the model's turn, and reads the vectors of the first sequences."""
         log = self._model.library.log
         with self._model.turns:
             log.clear()
-            batch = self._batch.fill(spans, every=self._model.use.whole)
-            code = self._compute(self._handle, batch)
+            code = self._compute(self._handle, self._batch.fill(spans))
             if code != _DECODED:
                 raise _failure(code, log)
             return [self._read(sequence) for sequence in range(results)]

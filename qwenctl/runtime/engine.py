@@ -60,8 +60,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `flash_attention` saves memory; but on a CPU with an f16 cache it sums in half precision, and how a prompt
     was cut into batches can then decide between tokens that are almost equally likely. `off`, or another
-    `kv_type`, makes an answer with a seed the same in any company; but K-quants on a CPU, where llama.cpp
-    rounds several rows otherwise than one.
+    `kv_type`, makes an answer with a seed the same in any company, as far as llama.cpp rounds several rows
+    as it rounds one: on a CPU it does not with K-quants, nor quite with F32 weights (where, drawn from all
+    tokens at temperature 1, one answer in thousands differed).
     """
 
     path: Path
@@ -268,14 +269,22 @@ engine's own thread: it must hand over and return, and never raise."""
 Cancel = Callable[[], None]
 """Ends a request from any thread; without effect on one that is over."""
 
+Wanted = Callable[[], bool]
+"""Whether somebody still waits for what is computed."""
+
+
+def always() -> bool:
+    """Wanted to the end."""
+    return True
+
 
 class Engine(Protocol):
     """One opened model that runs many requests side by side. Every method may be called from any thread.
 
     Requests take slots first come, first served, and wait while all are taken. Cancelling frees the slot
-    at once, inside a decode too; its last event is `Finished("cancelled")`. A request that fails does so
-    alone. The same request with a seed (or temperature 0) gives the same text, in any company, as far as
-    `EngineOptions.flash_attention` allows.
+    at once, inside a decode too, though others lose no two steps in a row by it; its last event is
+    `Finished("cancelled")`. A request that fails does so alone. The same request with a seed (or temperature
+    0) gives the same text, in any company, as far as `EngineOptions.flash_attention` allows.
     """
 
     @property
@@ -303,12 +312,12 @@ class Engine(Protocol):
         """The tokens of the prompt that `request` would run, however long. Raises: as `start`."""
         ...
 
-    def embed(self, request: EmbedRequest) -> Embeddings:
+    def embed(self, request: EmbedRequest, wanted: Wanted = always) -> Embeddings:
         """The vectors, pooled as the model says; blocks. Raises: InvalidRequest, PromptTooLong,
-        GenerationFailed."""
+        GenerationFailed, also soon after they are no longer `wanted`."""
         ...
 
-    def rerank(self, request: RerankRequest) -> Scores:
+    def rerank(self, request: RerankRequest, wanted: Wanted = always) -> Scores:
         """The scores; blocks. Raises: InvalidRequest for a model that does not rank; else as `embed`."""
         ...
 

@@ -124,7 +124,8 @@ class Generation:
 
     def shift(self, count: int) -> None:
         """The `count` tokens behind the kept beginning were dropped, in the KV cache too."""
-        del self.tokens[self.kept : self.kept + count]
+        # A new list: who follows the old one as it grows (`speculation.Lookup`) sees that it is another.
+        self.tokens = self.tokens[: self.kept] + self.tokens[self.kept + count :]
         self.decoded -= count
         self._unbroken = min(self._unbroken, self.kept)
         self.shifting = True

@@ -26,9 +26,12 @@ from qwenctl.runtime.engine import (
     Request,
     RerankRequest,
     Scores,
+    Wanted,
+    always,
     pull,
 )
 from qwenctl.runtime.events import Event
+from qwenctl.runtime.gbnf_check import check_grammar
 from qwenctl.runtime.generation import Generation, Task
 from qwenctl.runtime.host import resident_bytes
 from qwenctl.runtime.llama import LlamaModel, Vocabulary
@@ -38,6 +41,7 @@ from qwenctl.runtime.scheduler import Drafting, Scheduler, closed_error
 from qwenctl.runtime.speculation import Drafter
 from qwenctl.runtime.template import ChatTemplate
 from qwenctl.runtime.texts import pair_tokens, text_tokens
+from qwenctl.runtime.triggers import ruling
 
 _SYSTEM_ROLES: Final = ("system", "developer")
 _TURN_TOKENS: Final = 8  # what a template writes around a turn
@@ -88,7 +92,7 @@ class LlamaEngine:
         self._generating()
         return len(self._task(request).prompt)
 
-    def embed(self, request: EmbedRequest) -> Embeddings:
+    def embed(self, request: EmbedRequest, wanted: Wanted = always) -> Embeddings:
         """See `engine.Engine`."""
         if self._loaded.purpose == "ranking":
             raise InvalidRequest(
@@ -97,12 +101,12 @@ class LlamaEngine:
         longest = self._loaded.context_length
         with self._open_model() as model:
             texts = text_tokens(model.vocabulary, request.texts, longest, truncate=request.truncate)
-            vectors = tuple(map(normalised, self._embedder.vectors(texts)))
+            vectors = tuple(map(normalised, self._embedder.vectors(texts, wanted)))
             return Embeddings(
                 dimensions=model.dimensions, vectors=vectors, prompt_tokens=sum(map(len, texts))
             )
 
-    def rerank(self, request: RerankRequest) -> Scores:
+    def rerank(self, request: RerankRequest, wanted: Wanted = always) -> Scores:
         """See `engine.Engine`."""
         if self._loaded.purpose != "ranking":
             raise InvalidRequest(
@@ -110,7 +114,7 @@ class LlamaEngine:
             )
         with self._open_model() as model:
             pairs = pair_tokens(model, request.query, request.documents, self._loaded.context_length)
-            scores = tuple(vector[0] for vector in self._embedder.vectors(pairs))
+            scores = tuple(vector[0] for vector in self._embedder.vectors(pairs, wanted))
         return Scores(scores=scores, prompt_tokens=sum(map(len, pairs)))
 
     def stats(self) -> EngineStats:
@@ -183,6 +187,8 @@ class LlamaEngine:
                 text = request.prompt
                 sampling = msgspec.structs.replace(sampling, grammar_reasoning="ruled")
             tokens = model.vocabulary.tokenize(text)
+        if sampling.grammar:
+            check_grammar(ruling(sampling)[0])
         if not tokens:
             raise InvalidRequest("the prompt is empty", hint="give the model at least one character")
         return Task(

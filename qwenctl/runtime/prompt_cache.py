@@ -41,14 +41,15 @@ class PromptCache:
         self.held_bytes = 0
 
     def make_room(self, size_bytes: int) -> bool:
-        """Whether a state of so many bytes may come in; forgets others for it."""
+        """Whether a state of so many bytes may come in; forgets others for it, or where RAM got short."""
         if not 0 < size_bytes <= min(self._limit_bytes, LARGEST_STATE_BYTES):
             return False
         quarter = (self._available_bytes() + self.held_bytes) // _SHARE_OF_RAM
         limit = min(self._limit_bytes, quarter)
-        while self._conversations and self.held_bytes + size_bytes > limit:
+        fits = size_bytes <= limit
+        while self._conversations and self.held_bytes + (size_bytes if fits else 0) > limit:
             self._forget(self._conversations[0])
-        return size_bytes <= limit
+        return fits
 
     def add(self, tokens: list[int], state: State) -> None:
         """Keeps a state for which there is room; what is only the beginning of it goes."""

@@ -3,15 +3,19 @@
 import ctypes
 import math
 from collections.abc import Sequence
+from time import thread_time
 from typing import Any, Final
 
 from qwenctl.errors import GenerationFailed, InvalidRequest
 from qwenctl.runtime.events import Likelihood, TokenLogprob
 from qwenctl.runtime.llama import LlamaModel
 from qwenctl.runtime.sampling import Sampling, Stage, stages
-from qwenctl.runtime.triggers import TriggerWatch, behind_reasoning
+from qwenctl.runtime.triggers import TriggerWatch, ruling
 
 _REJECTED: Final = -math.inf
+# An ambiguous grammar multiplies what llama.cpp keeps in mind with every character. From 150,000 tokens a
+# grammar with thousands of ways on chooses in a second.
+_MOST_SECONDS: Final = 4.0
 
 
 class LlamaSampler:
@@ -38,11 +42,21 @@ class LlamaSampler:
             self._api.llama_sampler_accept(self._draws, token)
 
     def sample(self, row: int) -> int:
-        """See `batches.Sampler`. Raises: GenerationFailed when no token can follow in the grammar."""
+        """See `batches.Sampler`.
+
+        Raises: GenerationFailed when no token can follow in the grammar, or to find one took too long.
+        """
         if self._grammar is None:
             return int(self._api.llama_sampler_sample(self._chain, self._context, row))
         if self._watch is None:
-            return self._sample_guided(row)
+            start = thread_time()  # which a busy machine does not change
+            token = self._sample_guided(row)
+            if thread_time() - start > _MOST_SECONDS:
+                raise GenerationFailed(
+                    "the grammar is too ambiguous: it takes seconds to find a token",
+                    hint="let no text follow from it in more than one way",
+                )
+            return token
         token = int(self._api.llama_sampler_sample(self._draws, self._context, row))
         self._look_for_the_trigger(self._watch, token)
         return token
@@ -129,12 +143,10 @@ class LlamaSampler:
         """Put the grammar before the stages that were added so far."""
         log, vocabulary = self._model.library.log, self._model.vocabulary
         log.clear()
-        text, root = sampling.grammar, "root"
-        opened = sampling.grammar_reasoning == "open"
+        text, root = ruling(sampling)
         if sampling.grammar_triggers:
+            opened = sampling.grammar_reasoning == "open"
             self._watch = TriggerWatch(sampling.grammar_triggers, reasoning=opened)
-        elif sampling.grammar_reasoning != "ruled":
-            text, root = behind_reasoning(text, opened=opened)
         guide = self._api.llama_sampler_init_grammar(vocabulary.handle, text.encode(), root.encode())
         if not guide:
             raise InvalidRequest(f"llama.cpp refuses the grammar: {log.error()}")

@@ -14,7 +14,7 @@ from typing import Final
 
 from qwenctl.errors import GenerationFailed, InvalidRequest, MemoryShort, QwenctlError
 from qwenctl.runtime.batches import Decoder, Outcome, Span, compose
-from qwenctl.runtime.draws import Draws, Due
+from qwenctl.runtime.draws import draw
 from qwenctl.runtime.engine import Cancel, EngineStats
 from qwenctl.runtime.generation import Generation
 from qwenctl.runtime.overflow import dropped_tokens
@@ -52,7 +52,6 @@ class Scheduler:
         self._drafting = drafting if decoder.rewinds else None
         if drafting is not None and not decoder.rewinds:
             _log.warning("the model cannot take back a guess: it runs without speculation")
-        self._draws = Draws(decoder.sampling_threads, decoder.ends)
         self._running: list[Generation] = []  # in order of admission
         self._by_sequence: dict[int, Generation] = {}
         self._sliding: list[Generation] = []  # those whose context may shift
@@ -63,6 +62,7 @@ class Scheduler:
         self._waiting: deque[Generation] = deque()
         self._in_flight: Sequence[Generation] = ()
         self._cancelled = False  # whether any generation was, since the decode thread looked
+        self._lost = False  # whether the last step was interrupted
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
         self._thread.start()
@@ -105,7 +105,6 @@ class Scheduler:
             self._decoder.interrupt(True)
             self._changed.notify()
         self._thread.join()
-        self._draws.close()
 
     def _cancel(self, generation: Generation) -> None:
         with self._changed:
@@ -118,10 +117,13 @@ class Scheduler:
 
     def _worth_interrupting(self, generation: Generation) -> bool:
         """Interrupting loses the step for everybody in it: do so when nobody is left who needs it, or when
-        the cancelled prompt is what makes the step long."""
+        the cancelled prompt is what makes the step long; but not twice in a row, or who sends prompts and
+        cancels them would stop all others."""
         if generation not in self._in_flight:
             return False
-        return generation.prefilling or all(other.cancelled for other in self._in_flight)
+        if all(other.cancelled for other in self._in_flight):
+            return True
+        return generation.prefilling and not self._lost
 
     # --- the decode thread -------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Scheduler:
                 self._round()
             except Exception as error:  # noqa: BLE001 - a server loop outlives its bugs
                 _log.exception("a decode round failed")
-                self._drop_all(GenerationFailed(f"the engine failed inside: {error!r}"))
+                self._drop_all(_bug(error))
         with self._changed:
             left = [*self._waiting]
             self._waiting.clear()
@@ -190,8 +192,13 @@ class Scheduler:
                 generation = self._waiting.popleft()
             try:
                 self._seat(generation)
-            except QwenctlError as error:
-                generation.fail(error)
+            except Exception as error:
+                # It is in no list now: who asked for it hears of it here, or never.
+                if generation.sampler is not None:
+                    generation.sampler.close()
+                generation.fail(error if isinstance(error, QwenctlError) else _bug(error))
+                if not isinstance(error, QwenctlError):
+                    raise
 
     def _seat(self, generation: Generation) -> None:
         generation.sampler = self._decoder.sampler(generation.task.sampling, generation.tokens)
@@ -227,6 +234,7 @@ class Scheduler:
     def _decode(self, spans: Sequence[Span]) -> None:
         self._decode_calls += 1
         outcome = self._decoder.decode(spans)
+        self._lost = outcome is Outcome.INTERRUPTED
         if outcome is Outcome.DONE:
             self._collect(spans)
             return
@@ -245,32 +253,34 @@ class Scheduler:
     def _collect(self, spans: Sequence[Span]) -> None:
         """Samples after every span that asked for it, and hands out what came."""
         row = 0
-        asked: list[tuple[Generation, Span]] = []
-        due: list[Due] = []
-        for span in spans:
+        due: list[tuple[Generation, Span, int]] = []
+        for span in spans:  # first all of them: a bug in one sampler must not leave the others a step behind
             generation = self._by_sequence[span.sequence]
-            size, rows = len(span.tokens), span.logits
-            row += size
-            generation.decoded += size
+            row += len(span.tokens)
+            generation.decoded += len(span.tokens)
             generation.shifting = False
-            if rows:
-                assert generation.sampler is not None
-                draft = span.tokens[1:] if rows > 1 else ()
-                due.append((generation.sampler, row - rows, draft, generation.task.top_logprobs))
-                asked.append((generation, span))
-        for (generation, span), (drawn, error) in zip(asked, self._draws.draw(due), strict=True):
-            if span.logits > 1:
-                self._take_back(generation, span, len(drawn) - 1)
-            for token, logprob in drawn:
-                self._completion_tokens += 1
-                generation.accept(token, self._decoder.piece(token), self._decoder.ends(token), logprob)
-                if generation.over:
-                    break
+            if span.logits:
+                due.append((generation, span, row - span.logits))
+        for generation, span, first in due:
+            self._sample(generation, span, first)
+
+    def _sample(self, generation: Generation, span: Span, row: int) -> None:
+        """Draws what comes after the outputs of a span, of which `row` is the first."""
+        assert generation.sampler is not None
+        draft = span.tokens[1:] if span.logits > 1 else ()
+        drawn, error = draw(generation.sampler, row, draft, generation.task.top_logprobs, self._decoder.ends)
+        if span.logits > 1:
+            self._take_back(generation, span, len(drawn) - 1)
+        for token, logprob in drawn:
+            self._completion_tokens += 1
+            generation.accept(token, self._decoder.piece(token), self._decoder.ends(token), logprob)
             if generation.over:
-                self._release(generation)
-                generation.conclude()
-            elif error is not None:
-                self._fail(span.sequence, error)
+                break
+        if generation.over:
+            self._release(generation)
+            generation.conclude()
+        elif error is not None:
+            self._fail(span.sequence, error)
 
     def _take_back(self, generation: Generation, span: Span, came: int) -> None:
         """Forgets the drafted tokens behind the `came` ones that were right."""
@@ -327,6 +337,10 @@ def _failure(outcome: Outcome, reason: str) -> GenerationFailed | MemoryShort:
             hint="a smaller context or `--kv q8_0` need less; so does another program that ends",
         )
     return GenerationFailed(f"llama.cpp could not decode: {reason}")
+
+
+def _bug(error: Exception) -> GenerationFailed:
+    return GenerationFailed(f"the engine failed inside: {error!r}")
 
 
 def closed_error() -> GenerationFailed:

@@ -23,6 +23,8 @@ from qwenctl.runtime.engine import (
     Request,
     RerankRequest,
     Scores,
+    Wanted,
+    always,
     pull,
 )
 from qwenctl.runtime.events import (
@@ -99,13 +101,13 @@ class ScriptedEngine:
         """See `engine.Engine`: one token is one character."""
         return sum(map(len, _texts(request)))
 
-    def embed(self, request: EmbedRequest) -> Embeddings:
+    def embed(self, request: EmbedRequest, wanted: Wanted = always) -> Embeddings:
         """See `engine.Engine`: each vector tells the length of its text by its direction."""
         angles = [len(text) / 100 for text in request.texts]
         vectors = tuple(struct.pack("<2f", math.cos(angle), math.sin(angle)) for angle in angles)
         return Embeddings(dimensions=2, vectors=vectors, prompt_tokens=sum(map(len, request.texts)))
 
-    def rerank(self, request: RerankRequest) -> Scores:
+    def rerank(self, request: RerankRequest, wanted: Wanted = always) -> Scores:
         """See `engine.Engine`: the score is how many words of the query a document has."""
         words = set(request.query.split())
         scores = tuple(float(len(words & set(text.split()))) for text in request.documents)

@@ -185,7 +185,7 @@ class _GenerationBlock(Extension):
 def _parse_arguments(call: ToolCall) -> dict[str, object]:
     try:
         arguments = json.loads(call.arguments)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the arguments of the call to `{call.name}` are not JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise InvalidRequest(f"the arguments of the call to `{call.name}` are not a JSON object")

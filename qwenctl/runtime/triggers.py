@@ -5,6 +5,7 @@ from typing import Final
 
 from qwenctl.runtime.answers import END_THINK, THINK
 from qwenctl.runtime.gbnf import literal, until
+from qwenctl.runtime.sampling import Sampling
 
 _START: Final = "qwenctl-answer"
 _REASONING: Final = "qwenctl-reasoning"
@@ -43,6 +44,13 @@ class TriggerWatch:
         place, text = min(found)
         behind, self._held = self._held[place + len(text) :], b""
         return behind
+
+
+def ruling(sampling: Sampling) -> tuple[str, str]:
+    """The grammar that llama.cpp gets, and the name of its first rule."""
+    if sampling.grammar_triggers or sampling.grammar_reasoning == "ruled":
+        return sampling.grammar, "root"
+    return behind_reasoning(sampling.grammar, opened=sampling.grammar_reasoning == "open")
 
 
 def behind_reasoning(grammar: str, *, opened: bool) -> tuple[str, str]:

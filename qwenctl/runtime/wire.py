@@ -5,7 +5,7 @@ reports come back on its stdout. Ids are the runner's choice, unique among the r
 
     Load      → Loaded | Failed(id None)           once, first
     Generate  → Emitted… with Finished last | Failed(id)
-    Cancel    → (the request's Emitted(Finished) follows, unless it was over)
+    Cancel    → (the request's Emitted(Finished) follows, or Failed of texts, unless it was over)
     Count     → Counted | Failed(id)
     Embed     → Embedded | Failed(id)
     Rerank    → Ranked | Failed(id)

@@ -16,9 +16,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, NoReturn
 
-from qwenctl.errors import Conflict, EngineError, InvalidRequest, MemoryShort, QwenctlError
+from qwenctl.errors import Conflict, EngineError, GenerationFailed, InvalidRequest, MemoryShort, QwenctlError
 from qwenctl.runtime import wire
-from qwenctl.runtime.engine import Cancel, Engine, EngineOptions
+from qwenctl.runtime.engine import Cancel, Embeddings, EmbedRequest, Engine, EngineOptions, Wanted
 from qwenctl.runtime.events import Event, Finished
 from qwenctl.runtime.host import resident_bytes
 
@@ -53,7 +53,7 @@ class Worker:
                 self._cancel(id)
             case wire.ReadStats(id):
                 self._report_stats(id)
-            case wire.Generate(id):
+            case wire.Generate(id) | wire.Embed(id) | wire.Rerank(id):
                 with self._lock:
                     self._pending.add(id)
                 self._to_prepare.put(command)
@@ -110,18 +110,30 @@ class Worker:
             self._start(self._engine, command)
 
     def _compute(self, command: wire.Command) -> None:
-        assert self._engine is not None
+        assert self._engine is not None and isinstance(command, wire.Embed | wire.Rerank)
+        wanted = partial(self._wanted, command.id)
+        if not wanted():
+            raise GenerationFailed("who asked for the texts is gone")
+        report: wire.Report
         if isinstance(command, wire.Embed):
-            dimensions = self._engine.model.dimensions
-            most = wire.MAX_FRAME_BYTES // 2 // (_NUMBER_BYTES * max(1, dimensions))
-            if len(command.request.texts) > most:
-                raise InvalidRequest(
-                    f"{len(command.request.texts)} texts are too many for one answer",
-                    hint=f"send at most {most} at a time",
-                )
-            self._outbox.put(wire.Embedded(command.id, self._engine.embed(command.request)))
-        elif isinstance(command, wire.Rerank):
-            self._outbox.put(wire.Ranked(command.id, self._engine.rerank(command.request)))
+            report = wire.Embedded(command.id, self._embed(self._engine, command.request, wanted))
+        else:
+            report = wire.Ranked(command.id, self._engine.rerank(command.request, wanted))
+        self._forget(command.id)
+        self._outbox.put(report)
+
+    def _embed(self, engine: Engine, request: EmbedRequest, wanted: Wanted) -> Embeddings:
+        dimensions = engine.model.dimensions
+        most = wire.MAX_FRAME_BYTES // 2 // (_NUMBER_BYTES * max(1, dimensions))
+        if len(request.texts) > most:
+            raise InvalidRequest(
+                f"{len(request.texts)} texts are too many for one answer",
+                hint=f"send at most {most} at a time",
+            )
+        return engine.embed(request, wanted)
+
+    def _wanted(self, id: int) -> bool:
+        return id not in self._cancelled
 
     def _start(self, engine: Engine, command: wire.Generate) -> None:
         id = command.id

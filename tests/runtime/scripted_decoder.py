@@ -46,7 +46,6 @@ class ScriptedDecoder:
         self.samplers_open = 0
         self._next_token = next_token
         self.rewinds = self.shifts = rewinds
-        self.sampling_threads = 1
         self.copies: list[tuple[int, int]] = []
         self.saves: list[int] = []
         self._held: dict[int, list[int]] = {}

@@ -120,8 +120,9 @@ def test_what_is_no_adapter_for_this_model_is_refused(base: Path, tmp_path: Path
     ):
         with pytest.raises(LoadFailed, match=reason):
             opened(base, Adapter(str(path)))
-    with pytest.raises(FileMissing, match="no adapter"):
-        opened(base, Adapter(str(tmp_path / "absent.gguf")))
+    for absent in ("absent.gguf", "zero\0byte"):
+        with pytest.raises(FileMissing, match="no adapter"):
+            opened(base, Adapter(str(tmp_path / absent)))
     with pytest.raises(LoadFailed, match="scale"):
         opened(base, Adapter(str(base), float("nan")))
 

@@ -69,7 +69,7 @@ def pooled_in_one_piece(path: Path, text: str, pooling: int) -> tuple[float, ...
     )
     parameters.embeddings, parameters.pooling_type = True, pooling
     context = api.llama_init_from_model(model.handle, parameters)
-    assert api.llama_decode(context, Batch(api, 512, 1).fill([Span(0, 0, tokens, True)], every=True)) == 0
+    assert api.llama_decode(context, Batch(api, 512, 1).fill([Span(0, 0, tokens, len(tokens))])) == 0
     made = tuple(api.llama_get_embeddings_seq(context, 0)[: model.dimensions])
     api.llama_free(context)
     model.close()

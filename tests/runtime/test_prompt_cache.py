@@ -57,6 +57,18 @@ def test_the_bytes_are_bounded() -> None:
     assert short.held_bytes == 60
 
 
+def test_a_state_without_room_costs_no_other() -> None:
+    """What cannot come in pushes nobody out."""
+    kept = cache(available_bytes=360)
+    assert put(kept, FIRST, 40)
+    assert not put(kept, SECOND, 101)
+    assert not put(cache(1000, 100), SECOND, 26)
+    kept = PromptCache(1000, lambda: 360)
+    assert put(kept, FIRST, 40)
+    assert not put(kept, SECOND, 101), "a quarter of 400 bytes"
+    assert kept.held_bytes == 40
+
+
 def test_a_recurrent_state_is_found_only_as_a_whole() -> None:
     """It cannot be cut to the common beginning."""
     kept = cache()

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenctl.errors import GenerationFailed, QwenctlError
+from qwenctl.runtime.batches import Sampler
 from qwenctl.runtime.events import Event, Finished, PromptProcessed, TextDelta
 from qwenctl.runtime.generation import Generation, Task
+from qwenctl.runtime.sampling import Sampling
 from tests.runtime.scheduler_builders import Inbox, end_of, mix, mixed, scheduling, submit
 from tests.runtime.scripted_decoder import END, ScriptedDecoder, always, never
 
@@ -146,6 +148,52 @@ def test_a_bug_in_a_round_ends_the_requests_not_the_loop() -> None:
         error = submit(scheduler, [1])[0].get(timeout=10)
         assert isinstance(error, GenerationFailed)
         assert end_of(submit(scheduler, [1])[0])[0] == "5 5 5 "
+
+
+def test_a_bug_over_one_request_is_told_to_who_sent_it() -> None:
+    """Also where it happens before the request has its seat; nothing stays open, and the next one runs."""
+
+    class Broken(ScriptedDecoder):
+        def sampler(self, sampling: Sampling, history: Sequence[int]) -> Sampler:
+            if history[0] == 7:
+                raise MemoryError("no room")
+            return super().sampler(sampling, history)
+
+        def keep(self, sequence: int, length: int) -> bool:
+            if self.calls and not self.samplers_open - 1 and self.raises:
+                self.raises = False
+                raise MemoryError("no room")
+            return super().keep(sequence, length)
+
+        raises = False
+
+    decoder = Broken()
+    with scheduling(decoder) as scheduler:
+        assert isinstance(submit(scheduler, [7])[0].get(timeout=10), GenerationFailed)
+        assert end_of(submit(scheduler, [1])[0])[0] == "2 3 4 "
+        decoder.raises = True
+        assert isinstance(submit(scheduler, [2])[0].get(timeout=10), GenerationFailed)
+        assert end_of(submit(scheduler, [3])[0])[0] == "4 5 6 "
+
+
+def test_who_cancels_again_and_again_stops_nobody() -> None:
+    """After a step that a cancelled prompt cost, the next one is done, whoever is cancelled in it."""
+    decoder = ScriptedDecoder(batch_tokens=64)
+    with scheduling(decoder, slots=3) as scheduler:
+        decoder.hold = always
+        first, _ = submit(scheduler, [1], max_tokens=3)
+        assert decoder.held.get(timeout=10) == 1
+        _, cancel = submit(scheduler, list(range(50, 60)))
+        _, cancel_again = submit(scheduler, list(range(70, 90)))
+        decoder.hold = lambda spans: len(spans) > 1
+        assert decoder.held.get(timeout=10) == 3
+        cancel()
+        assert decoder.held.get(timeout=10) == 2
+        cancel_again()
+        steps = len(decoder.calls)
+        decoder.hold = never
+        assert end_of(first)[0] == "2 3 4 "
+    assert len(decoder.calls) == steps + 1, "the held step was done"
 
 
 def test_counters_add_up() -> None:

@@ -109,14 +109,19 @@ def test_generations_come_before_prompts() -> None:
 
 
 def test_drafts_come_before_prompts_and_are_of_one_length() -> None:
-    """The shortest draft, and what fits, decides for all; each drafted row can be sampled."""
-    backlogs = [Pending(2, [1] * 10, 0), Pending(0, [3], 0, (4, 5, 6)), Pending(1, [7], 0, (8, 9))]
-    assert compose(backlogs, 9) == [
+    """The shortest draft, and what fits, decides for all; each drafted row can be sampled.
+
+    Half of the room is left to prompts.
+    """
+    drafts = [Pending(0, [3], 0, (4, 5, 6)), Pending(1, [7], 0, (8, 9))]
+    assert compose(drafts, 6) == [Span(0, 0, [3, 4, 5], 3), Span(1, 0, [7, 8, 9], 3)]
+    backlogs = [Pending(2, [1] * 10, 0), *drafts]
+    assert compose(backlogs, 10) == [
         Span(0, 0, [3, 4, 5], 3),
         Span(1, 0, [7, 8, 9], 3),
-        Span(2, 0, [1] * 3, 0),
+        Span(2, 0, [1] * 4, 0),
     ]
-    assert compose(backlogs, 5) == [Span(0, 0, [3, 4], 2), Span(1, 0, [7, 8], 2), Span(2, 0, [1], 0)]
+    assert compose(backlogs, 7) == [Span(0, 0, [3, 4], 2), Span(1, 0, [7, 8], 2), Span(2, 0, [1] * 3, 0)]
     assert compose(backlogs, 3) == [Span(0, 0, [3], 1), Span(1, 0, [7], 1), Span(2, 0, [1], 0)]
 
 

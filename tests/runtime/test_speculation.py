@@ -1,5 +1,4 @@
 import random
-import threading
 from array import array
 from collections.abc import Sequence
 
@@ -7,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenctl.errors import GenerationFailed
-from qwenctl.runtime.draws import Draws
+from qwenctl.runtime.draws import draw
 from qwenctl.runtime.events import Likelihood, TokenLogprob
+from qwenctl.runtime.generation import Generation, Task
 from qwenctl.runtime.scheduler import Drafting
 from qwenctl.runtime.speculation import Guess, Lookup, Pace, look_up
 from tests.runtime.scheduler_builders import end_of, mix, mixed, scheduling, submit
-from tests.runtime.scripted_decoder import ScriptedDecoder, count_up
+from tests.runtime.scripted_decoder import ScriptedDecoder, count_up, never
 
 
 def walked(tokens: list[int], count: int) -> list[int]:
@@ -121,17 +121,11 @@ def test_a_model_that_cannot_take_back_does_not_guess() -> None:
         assert scheduler.stats().drafted_tokens == 0
 
 
-class Counting:
-    """A sampler that tells which thread asked, and has no token for row 9."""
-
-    def __init__(self, threads: set[str], barrier: threading.Barrier | None) -> None:
-        self._threads, self._barrier = threads, barrier
+class Tenfold:
+    """A sampler that draws ten times the row, and has no token for row 9."""
 
     def sample(self, row: int) -> int:
         """See `Sampler`."""
-        if self._barrier is not None:
-            self._barrier.wait(10)
-        self._threads.add(threading.current_thread().name)
         if row == 9:
             raise GenerationFailed("no way on")
         return row * 10
@@ -144,22 +138,53 @@ class Counting:
         """See `Sampler`."""
 
 
-def test_sequences_are_drawn_side_by_side() -> None:
-    """Two at a time on two threads, and in order; an error is that of its sequence."""
-    threads: set[str] = set()
-    for count in (1, 2):
-        draws = Draws(count, lambda token: token == 20)
-        sampler = Counting(threads, threading.Barrier(2) if count == 2 else None)
-        due = [(sampler, 1, (10, 20, 30), None), (sampler, 8, (80, 90), 2)]
-        first, second = (
-            draws.draw(due) if count == 1 else draws.draw([(sampler, 1, (), None), (sampler, 8, (), 2)])
-        )
-        draws.close()
-        if count == 1:
-            assert first == ([(10, None), (20, None)], None)
-            assert [token for token, _ in second[0]] == [80]
-            assert isinstance(second[1], GenerationFailed)
-        else:
-            assert (first[0], second[0][0][0]) == ([(10, None)], 80)
-            assert second[0][0][1] == TokenLogprob(Likelihood(80, b"", 2.0))
-    assert len(threads) == 2
+def test_guesses_are_drawn_as_far_as_they_are_right() -> None:
+    """Up to the first wrong one, an end, or an error, which leaves what came before it."""
+
+    def drawn(row: int, draft: Sequence[int], top: int | None = None) -> tuple[list[int], bool]:
+        came, error = draw(Tenfold(), row, draft, top, lambda token: token == 20)
+        assert all((logprob is None) == (top is None) for _, logprob in came)
+        return [token for token, _ in came], error is not None
+
+    assert drawn(3, ()) == ([30], False)
+    assert drawn(3, (30, 40), 2) == ([30, 40, 50], False)
+    assert drawn(3, (30, 77, 50)) == ([30, 40], False)
+    assert drawn(1, (10, 20, 30)) == ([10, 20], False)
+    assert drawn(8, (80, 90)) == ([80], True)
+
+
+def test_a_lookup_sees_that_a_context_moved_on() -> None:
+    """Even where the request rested from guessing until it was as long as before."""
+    lookup, events = Lookup(), list[object]()
+    generation = Generation(Task([1, 2, 3, 4, 5, 6], overflow="shift"), events.append, 8)
+    generation.begin(0, 0)
+    lookup.draft([Guess(0, generation.tokens, 4)])
+    generation.shift(3)
+    for token in (7, 8, 9, 5, 6, 7):
+        generation.accept(token, b"", False)
+    assert lookup.draft([Guess(0, generation.tokens, 4)]) == [walked(generation.tokens, 4)]
+
+
+def test_guesses_leave_room_for_prompts() -> None:
+    """However long the drafts: who comes later is served while an answer is guessed."""
+
+    class Endless:
+        def draft(self, guesses: Sequence[Guess]) -> list[list[int]]:
+            return [
+                list(range(guess.tokens[-1] + 1, guess.tokens[-1] + 1 + guess.count)) for guess in guesses
+            ]
+
+        def close(self) -> None:
+            pass
+
+    decoder = ScriptedDecoder(batch_tokens=8)
+    with scheduling(decoder, drafting=Drafting(Endless(), 20)) as scheduler:
+        decoder.hold = lambda spans: spans[0].start > 20
+        long, _ = submit(scheduler, [1], max_tokens=700, context_length=1000)
+        decoder.held.get(timeout=10)
+        short, _ = submit(scheduler, [5] * 30, max_tokens=2, context_length=1000)
+        decoder.hold = never
+        end_of(short)
+        end_of(long)
+    last = max(number for number, call in enumerate(decoder.calls) for span in call if 5 in span.tokens)
+    assert len(decoder.calls) > last + 50

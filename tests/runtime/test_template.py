@@ -54,7 +54,7 @@ def test_arguments_stay_text_where_the_template_prints_them() -> None:
     assert render(JOINED, USER, CALL) == 'A{"z": 1, "a": "<é>"}'
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]"])
+@pytest.mark.parametrize("arguments", ["{", "[1]", "[" * 100_000])
 def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
     """The message names the function."""
     with pytest.raises(InvalidRequest, match="`f`"):

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from qwenctl.errors import InvalidRequest
+from qwenctl.errors import GenerationFailed, InvalidRequest
 from qwenctl.runtime import wire
 from qwenctl.runtime.engine import (
     CompletionRequest,
@@ -15,6 +15,8 @@ from qwenctl.runtime.engine import (
     EmbedRequest,
     EngineOptions,
     RerankRequest,
+    Wanted,
+    always,
 )
 from qwenctl.runtime.events import Finished
 from qwenctl.runtime.local import open_engine
@@ -33,11 +35,15 @@ class SlowToEmbed(ScriptedEngine):
     def __init__(self) -> None:
         super().__init__()
         self.may = threading.Event()
+        self.asked: SimpleQueue[tuple[str, ...]] = SimpleQueue()
 
-    def embed(self, request: EmbedRequest) -> Embeddings:
+    def embed(self, request: EmbedRequest, wanted: Wanted = always) -> Embeddings:
         """See `ScriptedEngine`."""
+        self.asked.put(request.texts)
         self.may.wait()
-        return super().embed(request)
+        if not wanted():
+            raise GenerationFailed("not wanted")
+        return super().embed(request, wanted)
 
 
 def test_vectors_and_scores_come_over_the_pipes(tmp_path: Path) -> None:
@@ -112,3 +118,38 @@ def test_more_texts_than_a_frame_holds_are_refused() -> None:
     report = outbox.get()
     assert isinstance(report, wire.Failed) and str(most) in (report.hint or "")
     worker.close()
+
+
+def test_texts_that_nobody_waits_for_are_dropped() -> None:
+    """One that is computed learns of it, one that waits is not begun; the next has its answer."""
+    outbox: SimpleQueue[wire.Report | None] = SimpleQueue()
+    engine = SlowToEmbed()
+    worker = Worker(lambda _: engine, outbox)
+    worker.handle(wire.Load(NOWHERE))
+    assert isinstance(outbox.get(), wire.Loaded)
+    for id in (1, 2, 3):
+        worker.handle(wire.Embed(id, EmbedRequest(texts=("a" * id,))))
+    assert engine.asked.get() == ("a",)
+    for id in (1, 2):
+        worker.handle(wire.Cancel(id))
+    engine.may.set()
+    reports = [outbox.get() for _ in range(3)]
+    assert [type(report) for report in reports] == [wire.Failed, wire.Failed, wire.Embedded]
+    assert engine.asked.get() == ("aaa",)
+    worker.close()
+
+
+def test_an_engine_stops_between_groups_of_texts(tmp_path: Path) -> None:
+    """As soon as the vectors are not wanted any more; and goes on to serve."""
+    engine = open_engine(EngineOptions(path=write_bert(tmp_path / "vectors.gguf")))
+    asked: list[int] = []
+
+    def wanted() -> bool:
+        asked.append(1)
+        return len(asked) < 3
+
+    with pytest.raises(GenerationFailed, match="nobody waits"):
+        engine.embed(EmbedRequest(texts=("one",) * 200), wanted)
+    assert engine.stats().decode_calls == 2
+    assert len(engine.embed(EmbedRequest(texts=TEXTS)).vectors) == 3
+    engine.close()
