@@ -66,6 +66,8 @@ class Settings:
     """How long a request may take, waiting included; infinity is no limit (`QWENCTL_REQUEST_TIMEOUT`)."""
     hub: str = "https://hub.docker.com"
     """Docker Hub's catalogue, which `search` asks; empty is never (`QWENCTL_HUB`)."""
+    save_chats: bool = True
+    """Whether `run` saves chats, and the history of what was typed (`QWENCTL_SAVE_CHATS`)."""
 
 
 Origin = Literal["default", "file", "environment", "flag"]
@@ -172,6 +174,15 @@ def _hub(text: str) -> str:
     return "" if text.lower() in {"", "none"} else _mirror(text)
 
 
+def _yes(text: str) -> bool:
+    if text.lower() not in _YES | _NO:
+        raise UsageError(f"`{text}` is neither yes nor no", hint="write true or false")
+    return text.lower() in _YES
+
+
+_YES: Final = frozenset({"true", "yes", "on", "1"})
+_NO: Final = frozenset({"false", "no", "off", "0"})
+
 _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "store": ("QWENCTL_STORE", _path),
     "runtime": ("QWENCTL_RUNTIME", _path),
@@ -190,6 +201,7 @@ _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "max_queue": ("QWENCTL_MAX_QUEUE", _count),
     "request_timeout_seconds": ("QWENCTL_REQUEST_TIMEOUT", _timeout),
     "hub": ("QWENCTL_HUB", _hub),
+    "save_chats": ("QWENCTL_SAVE_CHATS", _yes),
 }
 
 FILE_KEYS: Final = {
@@ -210,6 +222,7 @@ FILE_KEYS: Final = {
     "max_queue": "max_queue",
     "request_timeout": "request_timeout_seconds",
     "hub": "hub",
+    "save_chats": "save_chats",
 }
 """The keys of the settings file, each with the field that it sets; flags are spelled like them."""
 _CERTIFICATES: Final = "SSL_CERT_FILE"

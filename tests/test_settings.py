@@ -105,6 +105,7 @@ def test_defaults() -> None:
             ("90s", "-1", "0.5"),
             (90.0, float("inf"), 0.5),
         ),
+        ("save_chats", "save_chats", "QWENCTL_SAVE_CHATS", ("no", "TRUE", "off"), (False, True, False)),
         ("hub", "hub", "QWENCTL_HUB", ("http://a", "https://b/", "none"), ("http://a", "https://b", "")),
     ],
 )

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from qwenctl.errors import AccessDenied, Conflict, DiskFull, FileMissing, Malfor
 
 _LIMIT_BYTES: Final = 64 * 1024 * 1024
 _ID: Final = re.compile(r"[0-9a-f]{1,8}")
+_DRAFT_SECONDS: Final = 3600.0  # an older draft is what a crash left; none takes seconds
 
 
 class Chat(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +104,15 @@ class Archive:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise _denied(self._directory, error) from error
+        self._remove_drafts()
         write_private(self.path(chat.id), encode(chat))
+
+    def _remove_drafts(self) -> None:
+        """Deletes what a crash left between the writing and the renaming of a file."""
+        for draft in self._directory.glob(".*.draft"):
+            with contextlib.suppress(OSError):  # another process removes it, too
+                if time.time() - draft.lstat().st_mtime > _DRAFT_SECONDS:
+                    draft.unlink()
 
 
 class Keeper:

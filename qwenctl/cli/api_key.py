@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from qwenctl.cli.output import reason_of
 from qwenctl.errors import AccessDenied, FileMissing, InvalidSettings
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def read_key(path: Path) -> str:
     except FileNotFoundError as error:
         raise FileMissing(f"the file of the key, `{path}`, does not exist") from error
     except OSError as error:
-        raise AccessDenied(f"the file of the key, `{path}`, cannot be read: {error.strerror}") from error
+        raise AccessDenied(f"the file of the key, `{path}`, cannot be read: {reason_of(error)}") from error
     return checked_key(text, f"`{path}`")
 
 

@@ -13,7 +13,7 @@ import typer
 
 from qwenctl.cli import run_options as options
 from qwenctl.cli.options import ContextUrl, Json, Model
-from qwenctl.cli.output import Printer, table, write_line
+from qwenctl.cli.output import Printer, reason_of, table, write_line
 from qwenctl.errors import AccessDenied, FileMissing, Interrupted, QwenctlError, UsageError
 from qwenctl.flows.bench import CaseResult, Figure, Sample
 
@@ -102,8 +102,8 @@ def _bench(
 ) -> None:
     """Model, where it is kept → loaded with room → rounds → report."""
     from qwenctl.cli.bench_measure import Meter, load_for
+    from qwenctl.cli.load_wait import told_while_loading
     from qwenctl.cli.model_place import place_of
-    from qwenctl.cli.terminal import waiting
     from qwenctl.cli.wiring import load_settings
     from qwenctl.flows.bench import Prompts
     from qwenctl.runner.messages import LoadOptions
@@ -111,8 +111,10 @@ def _bench(
     place = place_of(load_settings(), printer, context_url)
     stored = place.find(name)
     runner = place.open_runner()
-    with waiting(f"loading {stored.name} …"):
+    with told_while_loading(stored.name, runner):
         status = load_for(runner, stored.name, plan, LoadOptions(context_length=context_tokens))
+    for note in status.model.notes if status.model else ():
+        printer.note(note)
     if status.model is not None and status.model.purpose != "text":
         raise UsageError(f"`{stored.name}` generates nothing", hint="only models that answer are measured")
     seed = int.from_bytes(os.urandom(8), "big")  # a run must not find the prompts of the one before
@@ -247,4 +249,4 @@ def _write_svg(path: Path, report: BenchReport) -> None:
             render_svg(f"qwenctl bench {report.model}", _charts(report.results)), encoding="utf-8"
         )
     except OSError as error:
-        raise AccessDenied(f"`{path}` cannot be written: {error.strerror}") from error
+        raise AccessDenied(f"`{path}` cannot be written: {reason_of(error)}") from error

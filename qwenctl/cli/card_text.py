@@ -1,11 +1,11 @@
 """What `qwenctl show` prints for people: the card, its variants with our verdict, what is in the store."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
 from qwenctl.cli.fit_text import machine_text
-from qwenctl.cli.output import table
+from qwenctl.cli.output import narrowed
 from qwenctl.model.memory.words import tokens_text
 from qwenctl.units import render_bytes
 
@@ -57,7 +57,7 @@ def render(report: "ShowReport", configured: Iterable[str], columns: int | None)
     parts = _card(report, width, columns) if report.card else []
     if report.stored:
         rows = [_stored(model) for model in report.stored]
-        parts.append(_narrowed(_STORED, rows, _SPARED_STORED, columns))
+        parts.append(narrowed(_STORED, rows, _SPARED_STORED, columns))
     parts += ["\n".join(_wrapped(line, width, "  ") for line in configured)]
     return "\n\n".join(part for part in parts if part)
 
@@ -96,7 +96,7 @@ def _facts(pairs: Iterable[tuple[str, str]], width: int) -> str:
 def _variants(card: "Card", report: "ShowReport", columns: int | None) -> str:
     views = zip(card.variants, report.variants, strict=True)
     rows = [_variant(card, variant, view, report.selected) for variant, view in views]
-    return _narrowed(_VARIANTS, rows, _SPARED, columns)
+    return narrowed(_VARIANTS, rows, _SPARED, columns)
 
 
 def _variant(card: "Card", variant: "Variant", view: "VariantView", selected: str | None) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ def _lists(card: "Card", width: int, columns: int | None) -> list[str]:
         rows = [(f"  {b.category}", b.name, f"{b.score:g}") for b in card.benchmarks]
         subject = f" of {card.benchmark_subject}" if card.benchmark_subject else ""
         heading = _wrapped(f"Benchmarks{subject}, by its maker", width)
-        results = _narrowed(("  AREA", "BENCHMARK", "SCORE"), rows, ("  AREA",), columns)
+        results = narrowed(("  AREA", "BENCHMARK", "SCORE"), rows, ("  AREA",), columns)
         sections.append(f"{heading}\n{results}")
     if card.links:
         sections.append(_bullets("Links", [f"{link.title}: {link.url}" for link in card.links], width))
@@ -193,19 +193,3 @@ def _wrapped(text: str, width: int, further: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _narrowed(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], spared: Iterable[str], columns: int | None
-) -> str:
-    """The table without as many of its `spared` columns as it takes to have `columns` at the most."""
-    lines = [[*row] for row in rows]
-    kept = [*headers]
-    for name in spared if columns else ():
-        widths = [max(len(line[at]) for line in (kept, *lines)) for at in range(len(kept))]
-        if sum(widths) + 2 * (len(kept) - 1) <= (columns or 0):
-            break
-        at = kept.index(name)
-        for line in (kept, *lines):
-            del line[at]
-    return table(kept, lines)

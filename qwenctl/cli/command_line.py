@@ -1,10 +1,9 @@
 """`main`: one command, one status. Errors are printed in one place, here."""
 
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from qwenctl.errors import Interrupted, QwenctlError, UsageError
+from qwenctl.errors import DiskFull, Interrupted, QwenctlError
 
 if TYPE_CHECKING:
     from qwenctl.cli.output import Printer
@@ -19,8 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
     import typer
 
-    from qwenctl.cli.app import app
-    from qwenctl.cli.output import Printer, silence_stdout
+    from qwenctl.cli.output import Printer, silence_closed
 
     # Typer vendors click and exports only this leaf of its usage errors.
     usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -28,25 +26,57 @@ def main(argv: Sequence[str]) -> int:
     try:
         if not {"-h", "--help"} & set(argv):
             _announce(printer)
-        status = app(args=list(argv), prog_name="qwenctl", standalone_mode=False)
-        if status == Interrupted.exit_code:  # typer keeps a Ctrl-C to itself and gives its status
-            raise KeyboardInterrupt
-        return status if isinstance(status, int) else 0
+        _invoke(argv)
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
     except QwenctlError as error:
         printer.failure(error)
         return error.exit_code
     except usage_error as error:
-        failure = _usage_failure(error)
+        from qwenctl.cli.usage import usage_failure
+
+        failure = usage_failure(error, printer.command)
         printer.failure(failure)
         return failure.exit_code
     except (KeyboardInterrupt, typer.Abort):
         printer.failure(Interrupted("interrupted"))
         return Interrupted.exit_code
-    except BrokenPipeError:
-        silence_stdout()
-        return 0
+    except BrokenPipeError as error:  # of our pipes, or of a socket that nobody looked after
+        return 0 if silence_closed() else report_bug(error, printer)
+    except OSError as error:
+        return _os_failure(error, printer)
     except Exception as error:  # noqa: BLE001 - the last line: a bug is reported as one, never as a traceback
         return report_bug(error, printer)
+
+
+def _invoke(argv: Sequence[str]) -> None:
+    """Parse and run. Typer's own `main` would make a closed pipe status 1, and Ctrl-C an ordinary end."""
+    import typer
+
+    from qwenctl.cli.app import app
+
+    command = typer.main.get_command(app)
+    with command.make_context("qwenctl", list(argv)) as context:
+        command.invoke(context)
+
+
+def _os_failure(error: OSError, printer: "Printer") -> int:
+    """A disk that is full is no bug, also where only the output goes there; the exit status."""
+    import sys
+    from errno import ENOSPC
+
+    from qwenctl.cli.output import Printer, silence
+
+    if error.errno != ENOSPC:
+        return report_bug(error, printer)
+    if error.filename is None:  # then stdout takes no envelope either
+        silence(sys.stdout)
+        printer = Printer(printer.command, as_json=False)
+    where = "the output" if error.filename is None else f"`{error.filename}`"
+    failure = DiskFull(f"cannot write {where}: no space is left")
+    printer.failure(failure)
+    return failure.exit_code
 
 
 def _announce(printer: "Printer") -> None:
@@ -73,35 +103,6 @@ def command_name(argv: Sequence[str]) -> str:
     if not words:
         return ""
     return " ".join(words[:2]) if words[0] in GROUPS else ALIASES.get(words[0], words[0])
-
-
-def _usage_failure(error: BaseException) -> UsageError:
-    """Typer's complaint as ours; the hint is what was probably meant, else the command's help."""
-    from qwenctl.cli.suggest import did_you_mean
-
-    context: Any = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", "qwenctl")
-    told = getattr(error, "message", None) or getattr(error, "format_message", lambda: error)()
-    if option := getattr(error, "option_name", None):
-        message, near = _option_failure(str(option), str(told), context)
-    elif missing := re.match(r"No such command '(.*?)'\.", str(told)):
-        known = context.command.list_commands(context) if context else ()
-        message, near = f"there is no command `{missing[1]}`", did_you_mean(missing[1], known)
-    else:
-        render = getattr(error, "format_message", None)
-        message, near = str(render() if callable(render) else error).strip().rstrip("."), None
-    return UsageError(message[:1].lower() + message[1:], hint=near or f"see `{path} --help`")
-
-
-def _option_failure(option: str, told: str, context: Any) -> tuple[str, str | None]:
-    """The message about an option, and the near ones of this command where there is none of that name."""
-    from qwenctl.cli.suggest import did_you_mean
-
-    if not told.startswith("No such option"):
-        return told.strip().rstrip("."), None
-    params = getattr(getattr(context, "command", None), "params", ())
-    known = [name for param in params if not getattr(param, "hidden", False) for name in param.opts]
-    return f"no such option: {option}", did_you_mean(option, [name for name in known if name[:2] == "--"])
 
 
 def report_bug(error: Exception, printer: "Printer") -> int:

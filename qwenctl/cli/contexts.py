@@ -14,7 +14,7 @@ import msgspec
 from qwenctl.cli.api_key import KEY_VARIABLE, checked_key
 from qwenctl.cli.suggest import did_you_mean
 from qwenctl.cli.wiring import directories
-from qwenctl.errors import Conflict, InvalidSettings, NotFound
+from qwenctl.errors import AccessDenied, Conflict, InvalidSettings, NotFound
 
 if TYPE_CHECKING:
     from qwenctl.cli.output import Printer
@@ -75,8 +75,15 @@ class ContextsFile:
         """Put what `edit` makes of it in its place. Raises: InvalidSettings; AccessDenied, DiskFull."""
         from qwenctl.store.disk import locked, translated
 
-        with translated(self.path.parent):
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            from qwenctl.cli.output import reason_of
+
+            reason = reason_of(error)
+            raise AccessDenied(
+                f"`{self.path.parent}` cannot be made: {reason}", hint="check its rights"
+            ) from error
         with locked(self.path.with_name("contexts.lock")):
             text = msgspec.json.format(msgspec.json.encode(edit(self.read())), indent=2)
             draft = self.path.with_name(f".contexts.{os.getpid()}.draft")

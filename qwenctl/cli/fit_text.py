@@ -24,8 +24,7 @@ def render(asked: Asked, host: Host) -> str:
     if len(asked.variants) == 1 and not asked.problems:
         return _one(asked.selected, host)
     unknown = [(fit.name, fit.advice) for fit in asked.variants if fit.verdict == "unknown"]
-    notes = [f"{name}: {note}" for name, note in (*unknown, *asked.problems)]
-    notes += _by_card(asked.variants)
+    notes = [*_reasons((*unknown, *asked.problems)), *_by_card(asked.variants)]
     selected = f"{asked.selected.name}: {_conclusion(asked.selected)}"
     if selected in notes:
         notes.remove(selected)
@@ -33,6 +32,14 @@ def render(asked: Asked, host: Host) -> str:
     largest = f"the largest that fits: {best.name}" if best else "none fits"
     parts = [machine_text(host), _variants(asked), _LEGEND, "\n".join(notes), f"{selected}\n{largest}"]
     return "\n\n".join(part for part in parts if part)
+
+
+def _reasons(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """Names and what is wrong with them: each reason once, after all that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, reason in problems:
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(those)}: {reason}" for reason, those in names.items()]
 
 
 def _by_card(variants: Sequence[Fit]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 import msgspec
 
 from qwenctl.cli.api_key import KEY_VARIABLE, key_of
+from qwenctl.cli.output import reason_of
 from qwenctl.errors import AccessDenied, Conflict, RunnerUnavailable, Unauthorized, error_class
 from qwenctl.flows.launch import DUMMY_KEY, Endpoint
 
@@ -125,7 +126,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> str:
                 file.write(content)
             draft.replace(directory / name)
     except OSError as error:
-        raise AccessDenied(f"`{directory}` cannot be written: {error.strerror}") from error
+        raise AccessDenied(f"`{directory}` cannot be written: {reason_of(error)}") from error
     return str(directory)
 
 
@@ -152,7 +153,7 @@ def run_program(argv: Sequence[str], environment: Mapping[str, str]) -> int:
             child.send_signal(number)
         status = child.wait()
     except OSError as error:
-        raise AccessDenied(f"`{argv[0]}` cannot be started: {error.strerror}") from error
+        raise AccessDenied(f"`{argv[0]}` cannot be started: {reason_of(error)}") from error
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)

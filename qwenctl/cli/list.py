@@ -1,18 +1,22 @@
 """`qwenctl list`: models in the store."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import msgspec
 import typer
 
 from qwenctl.cli.options import Json, Quiet
-from qwenctl.cli.output import Printer, ago, complain, encode, table, write_line
+from qwenctl.cli.output import Printer, ago, complain, encode, narrowed, terminal_columns, write_line
 from qwenctl.errors import UsageError
 from qwenctl.units import render_bytes
 
 if TYPE_CHECKING:
     from qwenctl.flows.views import ModelView
+
+
+_SPARED: Final = ("ARCHITECTURE", "CONTEXT", "PARAMETERS", "CREATED", "ID", "QUANTIZATION")
+"""Columns that a narrow terminal goes without, the first first."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -60,16 +64,26 @@ def list_models(
 
     if openai and (json or quiet):
         raise UsageError("`--openai` is a form of its own", hint="leave out `--json` and `--quiet`")
-    models = list_views(open_store(load_settings()))
-    if only:
-        models = [model for model in models if _matches(model, only)]
+    stored = list_views(open_store(load_settings()))
+    models = [model for model in stored if not only or _matches(model, only)]
     if openai:
         write_line(encode(OpenAiModels("list", [OpenAiModel.of(model) for model in models])))
         return
     text = "\n".join(_short_id(model) for model in models) if quiet else _table(models)
     Printer("list", json).result(Listing(models), text)
     if not (json or quiet or models):
-        complain("hint: the store is empty; try `qwenctl run guide`")
+        complain(f"hint: {_nothing(only, stored)}")
+
+
+def _nothing(only: str | None, stored: "list[ModelView]") -> str:
+    """What to do about an empty list."""
+    if not stored:
+        return "the store is empty; try `qwenctl run guide`"
+    from qwenctl.cli.suggest import did_you_mean
+
+    names = [model.name for model in stored]
+    near = did_you_mean(only or "", dict.fromkeys([*(name.partition(":")[0] for name in names), *names]))
+    return f"no model here is called `{only}`; {near or '`qwenctl list` has those there are'}"
 
 
 def _matches(model: "ModelView", wanted: str) -> bool:
@@ -89,7 +103,7 @@ def _short_name(model: "ModelView") -> str:
 
 def _table(models: "list[ModelView]") -> str:
     headers = ("NAME", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "ID", "CREATED", "CONTEXT", "SIZE")
-    return table(headers, [_row(model) for model in models])
+    return narrowed(headers, [_row(model) for model in models], _SPARED, terminal_columns())
 
 
 def _row(model: "ModelView") -> tuple[str, ...]:

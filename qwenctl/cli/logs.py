@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from qwenctl.cli.options import Json
-from qwenctl.cli.output import Printer, write_line
+from qwenctl.cli.output import Printer, encode, write_line
 from qwenctl.errors import ReferenceUnknown, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +84,5 @@ def _canonical(model: str, settings: "Settings") -> str:
 
 
 def _show(line: "LogLine", printer: Printer) -> None:
-    if printer.as_json:
-        printer.event(line)
-    else:
-        write_line(" ".join(filter(None, (line.time, line.level, line.source, line.text))))
+    text = " ".join(filter(None, (line.time, line.level, line.source, line.text)))
+    write_line(encode(line) if printer.as_json else text)

@@ -78,7 +78,12 @@ class Elsewhere:
 
     def find(self, name: str) -> StoredModel:
         """See `Place`."""
-        report = self.runner.model(name)
+        try:
+            report = self.runner.model(name)
+        except ReferenceUnknown as error:
+            raise ReferenceUnknown(
+                error.message, hint=f"nothing is pulled from here: `qwenctl pull {name}` on that machine"
+            ) from error
         return StoredModel(report.name, report.id, report.sampling)
 
     def names(self) -> Sequence[str]:

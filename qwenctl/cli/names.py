@@ -99,6 +99,12 @@ def _values(kind: str) -> Iterable[Candidate]:
             return [(name, "in the store") for name in _stored()]
         case "model":
             return _models()
+        case "context":
+            return _contexts()
+        case "registry":
+            return _registries()
+        case "chat":
+            return _chats()
     return [(choice, "") for choice in kind.split("|") if "|" in kind]
 
 
@@ -113,16 +119,63 @@ def _stored() -> list[str]:
 
     Only the index is read, not by the store's own code, which takes as long to load as all of this.
     """
-    import json
+    return sorted(filter(None, map(_familiar, _names_in_store())))
 
+
+def _names_in_store() -> list[object]:
     from qwenctl.cli.wiring import load_settings
     from qwenctl.oci.descriptor import REF_NAME
 
-    path = load_settings().store / "index.json"
+    rows = _read_json(load_settings().store / "index.json").get("manifests", [])
+    return [row.get("annotations", {}).get(REF_NAME) for row in rows]
+
+
+def _contexts() -> list[Candidate]:
+    """`default`, and those that were made, each with its address."""
+    import os
+
+    from qwenctl.cli.wiring import directories
+
+    made = _read_json(directories(os.environ).config / "contexts.json").get("contexts", {})
+    return [("default", "this machine"), *((name, made[name].get("url", "")) for name in sorted(made))]
+
+
+def _registries() -> list[Candidate]:
+    """Docker Hub, those that Docker's file has an account for, and those of the names in the store."""
+    import os
+
+    from qwenctl.oci.reference import BUILT_IN
+
+    directory = os.environ.get("DOCKER_CONFIG")
+    document = _read_json((Path(directory) if directory else Path.home() / ".docker") / "config.json")
+    accounts = {host for key in ("auths", "credHelpers") for host in document.get(key) or ()}
+    accounts = {"docker.io" if "index.docker.io" in host else host for host in accounts}
+    stored = {str(name).partition("/")[0] for name in _names_in_store() if name}
+    further = {host for host in stored - {BUILT_IN} if "." in host or ":" in host}
+    rest = ({"docker.io"} | further) - accounts
+    return sorted([*((host, "an account is known") for host in accounts), *((host, "") for host in rest)])
+
+
+def _chats() -> list[Candidate]:
+    """The ids of the saved chats, the latest first."""
+    from qwenctl.cli.wiring import load_settings
+
+    files = (load_settings().state / "chats").glob("[0-9a-f]*.json")
+    return [(file.stem, "a saved chat") for file in sorted(files, key=_changed, reverse=True)]
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file, empty where there is none."""
+    import json
+
     if not path.is_file():
-        return []
-    rows = json.loads(path.read_text(encoding="utf-8"))["manifests"]
-    return sorted(filter(None, (_familiar(row.get("annotations", {}).get(REF_NAME)) for row in rows)))
+        return {}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return document if isinstance(document, dict) else {}
 
 
 def _familiar(name: object) -> str | None:

@@ -4,6 +4,9 @@
 
 The envelope is the same for every command, and on failure too. Commands that stream print one JSON
 object per line and end with the envelope.
+
+A pipe that nobody reads any more changes neither what a command does nor its status: work goes on untold,
+and what only prints ends there, with 0.
 """
 
 import os
@@ -60,9 +63,9 @@ class Printer:
             write_line(text)
 
     def event(self, event: object) -> None:
-        """One line of a stream; nothing for a person."""
+        """One line about work that goes on, also when nobody reads it; nothing for a person."""
         if self.as_json:
-            write_line(encode(event))
+            _write_if_read(sys.stdout, encode(event))
 
     def note(self, text: str) -> None:
         """A line on stderr for a person; nothing with `--json`, and with `--quiet` only warnings."""
@@ -74,7 +77,7 @@ class Printer:
         if self.as_json:
             report = ErrorReport(error.code, error.message, error.hint)
             envelope = Envelope(SCHEMA, self.command, "error", error.exit_code, error.report, [report])
-            write_line(encode(envelope))
+            _write_if_read(sys.stdout, encode(envelope))
             return
         complain(f"error: {error.message}")
         if error.hint:
@@ -100,8 +103,19 @@ def write_line(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
-    _write(sys.stderr, text)
+    """One line on stderr; lost when nobody reads it."""
+    _write_if_read(sys.stderr, text)
+
+
+def _write_if_read(stream: TextIO, text: str) -> None:
+    try:
+        _write(stream, text)
+    except BrokenPipeError:
+        silence(stream)
+    except OSError:  # what stderr goes to is full: there is nowhere left to say it
+        if stream is not sys.stderr:
+            raise
+        silence(stream)
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -118,9 +132,23 @@ def _escaping(encoding: str) -> str:
     return "surrogateescape" if encoding.lower().replace("-", "") == "utf8" else "backslashreplace"
 
 
-def silence_stdout() -> None:
-    """After a closed pipe: nothing more can be said, also not by the interpreter on its way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def silence(stream: TextIO) -> None:
+    """After a closed pipe: nothing more is said there, also not by the interpreter on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def silence_closed() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    from select import POLLERR, POLLHUP, poll
+
+    closed = False
+    for stream in (sys.stdout, sys.stderr):
+        watched = poll()
+        watched.register(stream.fileno(), 0)  # both events are told unasked; macOS has the other one
+        if any(event & (POLLERR | POLLHUP) for _, event in watched.poll(0)):
+            silence(stream)
+            closed = True
+    return closed
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -133,11 +161,43 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def narrowed(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], spared: Iterable[str], columns: int | None
+) -> str:
+    """The table without as many of its `spared` columns as it takes to have `columns` at most; None: all."""
+    lines = [[*row] for row in rows]
+    kept = [*headers]
+    for name in spared if columns else ():
+        widths = [max(len(line[at]) for line in (kept, *lines)) for at in range(len(kept))]
+        if sum(widths) + len(_COLUMN_GAP) * (len(kept) - 1) <= (columns or 0):
+            break
+        at = kept.index(name)
+        for line in (kept, *lines):
+            del line[at]
+    return table(kept, lines)
+
+
+def terminal_columns() -> int | None:
+    """How wide stdout is; None where it is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
+
+
 def fields(pairs: Iterable[tuple[str, str]]) -> str:
     """`Name:  value` lines with the values in one column; pairs without a value are left out."""
     shown = [(f"{name}:", value) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}{_COLUMN_GAP}{value}".rstrip() for name, value in shown)
+
+
+def reason_of(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be used, as it goes into a message."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return (error.strerror or str(error)).lower()
 
 
 def counted(count: int, thing: str) -> str:

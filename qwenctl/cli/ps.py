@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwenctl.cli.options import ContextUrl, Json, Quiet
-from qwenctl.cli.output import Printer, table
+from qwenctl.cli.output import Printer, narrowed, terminal_columns
 from qwenctl.units import render_bytes, render_duration
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def _names(models: "list[LoadedStatus]") -> str:
 
 def _table(models: "list[LoadedStatus]") -> str:
     headers = ("NAME", "ID", "STATE", "REQUESTS", "SLOTS", "CONTEXT", "GPU", "MEMORY", "UNTIL")
-    shown = table(headers, [_row(model) for model in models])
+    spared = ("ID", "SLOTS", "CONTEXT", "REQUESTS", "GPU", "MEMORY")
+    shown = narrowed(headers, [_row(model) for model in models], spared, terminal_columns())
     notes = [
         f"{model.name} is configured: {', '.join(model.configured)}" for model in models if model.configured
     ]

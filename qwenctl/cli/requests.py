@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from qwenctl.cli.options import ContextUrl, Json
-from qwenctl.cli.output import Printer, table, write_line
+from qwenctl.cli.output import Printer, encode, narrowed, terminal_columns, write_line
 from qwenctl.units import render_duration
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 HEADERS: Final = (
     *("ID", "TIME", "PATH", "MODEL", "HTTP", "PROMPT", "CACHED", "OUT", "FIRST", "TOTAL", "TOK/S", "ENDED"),
 )
+_SPARED: Final = ("CACHED", "FIRST", "HTTP", "TOK/S", "PROMPT", "PATH", "ID")
+"""Columns that a narrow terminal goes without, the first first."""
 _WIDTHS: Final = (4, 8, 20, 16, 4, 6, 6, 6, 6, 6, 6, 0)  # for lines that come one by one
 _POLL_SECONDS: Final = 0.5
 
@@ -59,7 +61,8 @@ def requests(
     found = runner.requests(model, limit=count, bodies=bodies) if runner else []
     if bodies and not any(record.request is not None for record in found):
         printer.note("no texts were kept: `serve --record-bodies`, or `configure MODEL --record-bodies`")
-    lines = [table(HEADERS, map(_row, found)), *(_bodies(record) for record in found if bodies)]
+    shown = narrowed(HEADERS, map(_row, found), _SPARED, terminal_columns())
+    lines = [shown, *(_bodies(record) for record in found if bodies)]
     printer.result(RequestsReport(found), "\n".join(filter(None, lines)))
 
 
@@ -90,7 +93,7 @@ def _follow(records: "Iterator[RequestRecord]", printer: Printer, bodies: bool) 
         write_line(_aligned(HEADERS))
     for record in records:
         if printer.as_json:
-            printer.event(record)
+            write_line(encode(record))
             continue
         write_line("\n".join(filter(None, (_aligned(_row(record)), _bodies(record) if bodies else ""))))
 

@@ -7,7 +7,7 @@ import msgspec
 
 from qwenctl.cli import run_options as options
 from qwenctl.cli.options import ContextUrl, InsecureRegistry, Json
-from qwenctl.cli.output import Printer, silence_stdout
+from qwenctl.cli.output import Printer
 from qwenctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def run(
     from qwenctl.cli.wiring import load_settings
     from qwenctl.units import parse_duration
 
+    settings = load_settings(insecure_registry)
     _refuse_host(model, host)
     _refuse(model, prompt, continued, resume, detach)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
@@ -83,12 +84,12 @@ def run(
         load=options.parse_load(wishes, kv, lora, force),
         keep_alive_seconds=None if keep_alive is None else parse_duration(keep_alive),
         resume="" if continued else resume,
-        save=not no_save,
+        save=settings.save_chats and not no_save,
         plain=plain or not wants_colour(),
         stats=stats,
         detach=detach,
     )
-    _run(wanted, Printer("run", json), load_settings(insecure_registry), context_url)
+    _run(wanted, Printer("run", json), settings, context_url)
 
 
 def _refuse_host(model: str | None, host: Path | None) -> None:
@@ -159,11 +160,7 @@ def _run(
 
     if model.must_be_loaded_first():
         model.load()
-    try:
-        heard = answer(model, wanted, chat, settings, shown=not printer.as_json)
-    except BrokenPipeError:  # whoever read has had enough; typer would end with status 1
-        silence_stdout()
-        return
+    heard = answer(model, wanted, chat, settings, shown=not printer.as_json)
     if heard.finished is not None:
         said, thought, end = "".join(heard.text), "".join(heard.thinking), heard.finished
         printer.result(Reply(model.name, model.id, said, end.reason, end.usage, thought))

@@ -78,10 +78,10 @@ class RunnerModel:
         return bool(self._options.given()) or self._options.force or sys.stderr.isatty()
 
     def loading(self) -> AbstractContextManager[None]:
-        """Shows that the model is loaded while the block runs."""
-        from qwenctl.cli.terminal import waiting
+        """Shows that the model is loaded, or what it waits for, while the block runs."""
+        from qwenctl.cli.load_wait import told_while_loading
 
-        return waiting(f"loading {self.name} …")
+        return told_while_loading(self.name, self._runner)
 
     def chat(self, request: "ChatRequest") -> "Iterator[Event]":
         """See `ChatModel`."""

@@ -129,7 +129,8 @@ def parse_load(
         raise UsageError(f"`--kv` cannot be `{kv}`", hint=f"it is one of {', '.join(KV_TYPES)}")
     for name, value in wishes.items():
         if value is not None and value < (-1 if name == "gpu_layers" else 1):
-            raise UsageError(f"`--{_FLAGS[name]}` cannot be {value}", hint="see `qwenctl run --help`")
+            least = "-1, which is all of them" if name == "gpu_layers" else "1"
+            raise UsageError(f"`--{_FLAGS[name]}` cannot be `{value}`", hint=f"the least is {least}")
     adapters = tuple(_adapter(text) for text in lora or ())
     kv_type = cast("KvType | None", kv and kv.lower())
     return LoadOptions(**wishes, adapters=adapters, kv_type=kv_type, force=force)

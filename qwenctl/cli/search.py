@@ -10,9 +10,12 @@ from qwenctl.cli.output import Printer, counted, table
 from qwenctl.units import render_bytes, render_count
 
 if TYPE_CHECKING:
-    from qwenctl.flows.search import FoundModel, SearchReport
+    from qwenctl.flows.catalog import Catalog
+    from qwenctl.flows.search import FoundModel, Judge, SearchReport
+    from qwenctl.model.card import Card
     from qwenctl.remote.hub_search import HubModel
     from qwenctl.settings import Settings
+    from qwenctl.store.store import Store
 
 _LEAST_COLUMNS: Final = 20  # of a description
 
@@ -28,8 +31,9 @@ def search(
 ) -> None:
     """Find models: names, sizes, languages and descriptions, in the catalogue and on Docker Hub.
 
-    HERE: it is in the store. FITS: variants whose card says that they fit this machine. Examples: qwenctl
-    search qwen · qwenctl search coder 30b · qwenctl search --json | jq -r '.data.models[].name'
+    HERE: it is in the store. FITS: how many variants fit this machine, of those that `qwenctl show` can
+    judge. Examples: qwenctl search qwen · qwenctl search coder 30b
+    · qwenctl search --json | jq -r '.data.models[].name'
     """
     from qwenctl.cli.wiring import load_settings, open_catalog, open_store
     from qwenctl.flows.search import SearchReport
@@ -38,8 +42,9 @@ def search(
     settings = load_settings()
     asked = [part for word in words or () for part in word.split()]
     hub, problem = ([], "not asked") if offline or not settings.hub else _ask(settings)
-    stored = frozenset(reference for reference, _ in open_store(settings).tags())
-    found = search_models(asked, open_catalog().cards(), stored, hub, _budget(settings))
+    catalog, store = open_catalog(), open_store(settings)
+    stored = frozenset(reference for reference, _ in store.tags())
+    found = search_models(asked, catalog.cards(), stored, hub, _judge(settings, store, catalog))
     report = SearchReport(words=asked, models=found[:limit], total=len(found), hub_problem=problem)
     printer = Printer("search", json, quiet)
     printer.result(report, "\n".join(m.name for m in report.models) if quiet else _table(report))
@@ -60,12 +65,19 @@ def _ask(settings: "Settings") -> "tuple[list[HubModel], str | None]":
             return [], error.message
 
 
-def _budget(settings: "Settings") -> int:
-    """What a model may take on this machine: of one GPU, or of the RAM."""
+def _judge(settings: "Settings", store: "Store", catalog: "Catalog") -> "Judge":
+    """The verdicts of `show` on this machine."""
     from qwenctl.cli.memory import open_machine
+    from qwenctl.flows.fit_card import judge_variants
+    from qwenctl.flows.show import Shown
 
-    host = open_machine(settings).host
-    return max(host.ram.budget_bytes, *(gpu.budget_bytes for gpu in host.gpus), 0)
+    machine = open_machine(settings)
+
+    def judge(card: "Card") -> dict[str, bool | None]:
+        views = judge_variants(Shown(card, (), None), store, catalog, machine)
+        return {view.name: None if view.fit is None else view.fit.verdict != "no" for view in views}
+
+    return judge
 
 
 def _notes(report: "SearchReport", offline: bool) -> list[str]:

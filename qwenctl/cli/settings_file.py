@@ -3,13 +3,15 @@
 The text is edited at the places that YAML's own parser names, and read again before it is believed.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from qwenctl.errors import AccessDenied, Conflict
+from qwenctl.cli.output import reason_of
+from qwenctl.errors import AccessDenied, Conflict, DiskFull
 from qwenctl.settings import read_file
 
 if TYPE_CHECKING:
@@ -108,8 +110,9 @@ def opened(path: Path) -> Iterator[list[str]]:
         finally:
             os.close(lock)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise AccessDenied(f"settings file `{path}` cannot be used: {reason}") from error
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        kind = DiskFull if full else AccessDenied
+        raise kind(f"settings file `{path}` cannot be used: {reason_of(error)}") from error
 
 
 def _replace(target: Path, content: bytes) -> None:

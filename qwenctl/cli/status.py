@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwenctl.cli.options import ContextUrl, Json
-from qwenctl.cli.output import Printer, fields
+from qwenctl.cli.output import Printer, counted, fields
 from qwenctl.units import render_bytes, render_duration
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _text(status: Status) -> str:
     return fields(
         [
             ("Store", store.path),
-            ("Holds", f"{store.tags} models, {render_bytes(store.size_bytes)}{partial}"),
+            ("Holds", f"{counted(store.tags, 'model')}, {render_bytes(store.size_bytes)}{partial}"),
             ("Settings", status.settings_file),
             ("Log", status.log),
             ("Context", status.context if status.context != "default" else ""),

@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from shutil import get_terminal_size
+from threading import Lock
 
 from qwenctl.errors import UsageError
 
@@ -58,18 +60,43 @@ def _answering() -> Iterator[None]:
 
 
 @contextmanager
-def waiting(text: str) -> Iterator[None]:
-    """Show what is waited for while the block runs, on a terminal; nothing of it stays."""
+def waiting(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is waited for while the block runs, on a terminal; nothing of it stays.
+
+    The function replaces the text; any thread may call it, and after the end it does nothing.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda text: None
         return
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    line = _Line()
+    line.show(text)
     try:
-        yield
+        yield line.show
     finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        line.clear()
+
+
+class _Line:
+    """One line on stderr that is written over, never longer than the terminal is wide."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._gone = False
+
+    def show(self, text: str) -> None:
+        """This text in place of the one before."""
+        columns = get_terminal_size().columns - 1
+        with self._lock:
+            if not self._gone:
+                sys.stderr.write(f"\r\x1b[K{text if len(text) <= columns else f'{text[: columns - 1]}…'}")
+                sys.stderr.flush()
+
+    def clear(self) -> None:
+        """An empty line, for good."""
+        with self._lock:
+            self._gone = True
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def piped_text() -> str | None:

@@ -1,6 +1,6 @@
 """The tree of commands as plain values: what help, completions and the man page are made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,12 @@ STORED: Final = "stored"
 """A value that is a model of the store."""
 FILE: Final = "file"
 KEY: Final = "setting"
+CONTEXT: Final = "context"
+"""A value that is the name of a context."""
+REGISTRY: Final = "registry"
+"""A value that is a registry: one that is logged in to, or that names in the store have."""
+CHAT: Final = "chat"
+"""A value that is the id of a saved chat."""
 
 _MODELS: Final = {"run", "pull", "fit", "show"}  # commands that take a model which is not in the store
 _NO_FILES: Final = {"TEXT", "N", "X", "DIGEST"}
@@ -155,7 +161,14 @@ def _kind_of_argument(name: str, path: tuple[str, ...]) -> str:
         return MODEL if path[0] in _MODELS else STORED
     if "|" in word:
         return word
-    return {"KEY": KEY, "FILE": FILE, "COMMAND": "command"}.get(word, "")
+    if word == "PROGRAM":
+        from qwenctl.flows.launch import PROGRAMS
+
+        return "|".join(program.name for program in PROGRAMS)
+    if word == "NAME" and path[0] == "context" and path[-1] != "create":
+        return CONTEXT
+    known = {"KEY": KEY, "FILE": FILE, "COMMAND": "command", "REGISTRY": REGISTRY}
+    return CHAT if word == "ID" else known.get(word, "")
 
 
 def _options(command: Any) -> tuple[OptionSpec, ...]:
@@ -164,14 +177,18 @@ def _options(command: Any) -> tuple[OptionSpec, ...]:
             (*option.opts, *option.secondary_opts),
             metavar(option),
             option.help or "",
-            _kind_of_value(metavar(option)),
+            _kind_of_value(metavar(option), option.opts),
         )
         for option in options_of(command)
     ]
     return (*listed, OptionSpec(("-h", "--help"), "", "Show help.", ""))
 
 
-def _kind_of_value(value: str) -> str:
+def _kind_of_value(value: str, names: Sequence[str]) -> str:
+    if "--context-url" in names:
+        return CONTEXT
+    if kind := {"MODEL": MODEL, "ID": CHAT}.get(value):
+        return kind
     if value in {"FILE", "PATH"} or value.endswith(".json"):
         return FILE
     return value if "|" in value and value.replace("|", "").replace("-", "").isalnum() else ""

@@ -64,8 +64,9 @@ def read_settings() -> str:
             raise FileMissing(f"settings file `{path}` does not exist") from error
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise AccessDenied(f"settings file `{path}` cannot be read: {reason}") from error
+        from qwenctl.cli.output import reason_of
+
+        raise AccessDenied(f"settings file `{path}` cannot be read: {reason_of(error)}") from error
 
 
 def open_store(settings: Settings) -> "Store":

@@ -1,6 +1,6 @@
 """Search: models by words, in the catalogue and among what Docker Hub lists."""
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Literal
 
 import msgspec
@@ -12,9 +12,12 @@ from qwenctl.remote.hub_search import HubModel
 
 Source = Literal["built-in", "catalogue", "docker hub"]
 
+Judge = Callable[[Card], Mapping[str, bool | None]]
+"""Whether each variant of a card fits a machine, by its name; None: nobody knows."""
+
 
 class FoundVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant by its card. `fits` compares the card's VRAM figure with this machine; null: nobody knows."""
+    """A variant by its card. `fits` is the verdict that `show` has for this machine; null: nobody knows."""
 
     name: str
     parameters: str
@@ -59,19 +62,16 @@ def search(
     cards: Iterable[Card],
     stored: Set[Reference],
     hub: Iterable[HubModel],
-    budget_bytes: int | None,
+    judge: Judge,
 ) -> list[FoundModel]:
-    """The models in which every word is found, in any case, those with the words in their names first.
-
-    `budget_bytes` is what one model may take here at the most.
-    """
+    """The models in which every word is found, in any case, those with the words in their names first."""
     wanted = [word.casefold() for word in words]
     by_name = {model.name: model for model in hub}
     found = []
     for card in cards:
         listed = by_name.pop(card.name, None)
         if _matches(wanted, _texts(card)):
-            found.append((_rank(wanted, card.name), _of_card(card, stored, listed, budget_bytes)))
+            found.append((_rank(wanted, card.name), _of_card(card, stored, listed, judge(card))))
     for model in by_name.values():
         if is_repository(model.name) and _matches(wanted, (model.name, model.description or "")):
             found.append((_rank(wanted, model.name), _of_hub(model, stored)))
@@ -103,9 +103,9 @@ def _texts(card: Card) -> Iterator[str]:
 
 
 def _of_card(
-    card: Card, stored: Set[Reference], hub: HubModel | None, budget_bytes: int | None
+    card: Card, stored: Set[Reference], hub: HubModel | None, fits: Mapping[str, bool | None]
 ) -> FoundModel:
-    variants = [_variant(card, variant, stored, budget_bytes) for variant in card.variants]
+    variants = [_variant(card, variant, stored, fits) for variant in card.variants]
     return FoundModel(
         name=card.name,
         source="built-in" if card.built_in else "catalogue",
@@ -119,16 +119,18 @@ def _of_card(
     )
 
 
-def _variant(card: Card, variant: Variant, stored: Set[Reference], budget_bytes: int | None) -> FoundVariant:
-    needed = variant.vram_bytes or variant.size_bytes
+def _variant(
+    card: Card, variant: Variant, stored: Set[Reference], fits: Mapping[str, bool | None]
+) -> FoundVariant:
+    name = f"{card.name}:{variant.tag}"
     return FoundVariant(
-        name=f"{card.name}:{variant.tag}",
+        name=name,
         parameters=variant.parameters,
         quantization=variant.quantization,
         size_bytes=variant.size_bytes,
         vram_bytes=variant.vram_bytes,
         pulled=any(card_reference(card, tag) in stored for tag in variant.tags),
-        fits=None if needed is None or budget_bytes is None else needed <= budget_bytes,
+        fits=fits.get(name),
     )
 
 

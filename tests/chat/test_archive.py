@@ -1,6 +1,7 @@
 """Saved chats: private files that are whole at every moment."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         chats, problems = Archive(directory).chats()
         assert (len(chats), problems) == (1, [])
         assert len(chats[0].turns) >= saved
+
+
+def test_what_a_crash_left_goes_with_the_next_chat(archive: Archive, tmp_path: Path) -> None:
+    """An old draft is deleted; one that another process may be writing stays."""
+    archive.write(Chat.of("guide", "", TURNS))
+    old, new = (tmp_path / "state/chats" / f".a.json.{name}.draft" for name in ("old", "new"))
+    for draft in (old, new):
+        draft.write_text("{")
+    os.utime(old, (0, 0))
+    archive.write(Chat.of("guide", "", TURNS))
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_file_with_the_id_of_another_is_none(archive: Archive) -> None:

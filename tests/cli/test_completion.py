@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from qwenctl.chat.archive import Archive, Chat
 from qwenctl.cli.completion import SCRIPTS
 from qwenctl.cli.names import complete
+from qwenctl.cli.wiring import load_settings
 from tests.cli.conftest import Command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -140,8 +142,29 @@ CASES = [
     ("rm x", set()),
     ("tag guide ", set()),
     ("nonsense ", set()),
+    ("launch a", {"aider"}),
+    ("launch aider --model guide:Q4", {"guide:Q4_K_M"}),
     ("stop --all -- --j", set()),
 ]
+
+
+def test_names_of_contexts_registries_and_chats(qwenctl: Command, config: Path) -> None:
+    """What the user has made, wherever it is asked for."""
+    qwenctl("context", "create", "box", "--url", "http://box:1")
+    config.parent.mkdir()
+    config.write_text('{"auths": {"https://index.docker.io/v1/": {}, "ghcr.io": {}}}')
+    chat = Chat.of("guide", "", ())
+    Archive(load_settings().state / "chats").write(chat)
+    for line, words in {
+        "context use ": {"default", "box"},
+        "context create ": set(),
+        "ps --context-url b": {"box"},
+        "logout ": {"docker.io", "ghcr.io"},
+        "login gh": {"ghcr.io"},
+        "chats show ": {chat.id},
+        "run --resume ": {chat.id},
+    }.items():
+        assert {word for word, _ in complete(line.split(" "))} == words, line
 
 
 @pytest.mark.parametrize(("line", "words"), CASES, ids=lambda value: str(value)[:30])

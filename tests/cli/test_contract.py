@@ -108,9 +108,30 @@ def test_help_is_for_people_and_needs_no_store(qwenctl: Command, store_path: Pat
 
 def test_usage_errors_name_the_next_step(qwenctl: Command) -> None:
     """The command's own help is the hint."""
-    assert qwenctl("pull").err == "error: missing argument 'MODEL'\nhint: see `qwenctl pull --help`\n"
+    assert qwenctl("pull").err == "error: `MODEL` is missing\nhint: see `qwenctl pull --help`\n"
     shown = qwenctl("pull", "--zzz")
-    assert shown.err == "error: no such option: --zzz\nhint: see `qwenctl pull --help`\n"
+    assert shown.err == "error: there is no option `--zzz`\nhint: see `qwenctl pull --help`\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("search --limit 0", "`--limit` cannot be `0`\nhint: give a number from 1"),
+        ("requests -n 0", "`--count` cannot be `0`\nhint: give a number from 1 to 1000"),
+        ("serve --port x", "`--port` cannot be `x`\nhint: give a whole number"),
+        ("run guide --top-p x", "`--top-p` cannot be `x`\nhint: give a number"),
+        ("run guide --seed", "`--seed` needs a value\nhint: see `qwenctl run --help`"),
+        ("list --quiet=1", "`--quiet` takes no value\nhint: see `qwenctl list --help`"),
+        ("context create a", "`--url` is missing\nhint: see `qwenctl context create --help`"),
+        ("pull a b c", "`b c` is too much\nhint: see `qwenctl pull --help`"),
+        ("delete guide", "there is no command `delete`\nhint: did you mean `rm`?"),
+        ("configure guide --context 0", "`--context` cannot be `0`\nhint: the least is 1"),
+    ],
+)
+def test_usage_errors_are_in_our_words(qwenctl: Command, line: str, message: str) -> None:
+    """What is wrong in backticks, and what would be right."""
+    shown = qwenctl(*line.split())
+    assert (shown.status, shown.err) == (2, f"error: {message}\n")
 
 
 @pytest.mark.parametrize(
@@ -163,12 +184,51 @@ def test_a_read_only_place_for_the_store(qwenctl: Command, tmp_path: Path) -> No
     assert "QWENCTL_STORE" in shown.err
 
 
-def test_a_closed_pipe_is_silent(store_path: Path) -> None:
-    """`qwenctl show … | head -1` says nothing about the pipe."""
-    program = f"{sys.executable} -m qwenctl show qwen2.5 | head -1"
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("show qwen2.5", 0),
+        ("show --help", 0),
+        ("list --json", 0),
+        ("pull guide --json", 0),
+        ("logs", 0),
+        ("pull nope:x --json", 4),
+        ("nonsense --json", 2),
+    ],
+)
+def test_a_closed_pipe_is_silent(store_path: Path, command: str, status: int) -> None:
+    """Whoever read has gone: nothing is said about it, and the status is what it would have been."""
+    os.environ["HTTPS_PROXY"] = "http://127.0.0.1:1"
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, "-m", "qwenctl", *command.split()]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr.replace("there is no log yet\n", "")) == (status, "")
+
+
+def test_work_goes_on_when_nobody_reads(qwenctl: Command, store_path: Path) -> None:
+    """A pull whose lines are read no more is a pull all the same."""
+    program = f"{sys.executable} -m qwenctl pull guide --json | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {program}"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Qwen2.5-7B Instruct\n"
+    assert json.loads(done.stdout)["event"] == "planned"
+    assert [model["name"] for model in qwenctl("list", "--json").data["models"]] == ["guide"]
+
+
+@pytest.mark.parametrize("flags", ["", "--json", "--help"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has the disk that is always full")
+def test_an_output_that_is_full(store_path: Path, flags: str) -> None:
+    """Status 6 and a word on stderr, for there is no other place."""
+    program = f"{sys.executable} -m qwenctl list {flags} > /dev/full"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (6, "error: cannot write the output: no space is left\n")
+
+
+def test_streams_that_are_closed(store_path: Path) -> None:
+    """`>&-` and its kin are as `/dev/null`."""
+    program = f"{sys.executable} -m qwenctl list <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", program]).returncode == 0
 
 
 def test_no_control_characters_in_a_pipe(qwenctl: Command) -> None:

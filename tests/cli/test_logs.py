@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def runner(store_path: Path) -> Iterator[RunnerClient]:
     with service(load_settings()) as (client, _):
         for name in ("echo", "other"):
             list(client.chat(name, ask("hi")))
+        log = load_settings().state / LOG_NAME
+        while "request 2: " not in log.read_text():  # it is written when the answer has gone out
+            time.sleep(0.01)
         yield client
 
 

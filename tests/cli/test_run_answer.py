@@ -74,7 +74,7 @@ def is_idle(client: RunnerClient) -> bool:
         (
             ("echo", "hi", "--parallel", "0"),
             "",
-            (2, "", "error: `--parallel` cannot be 0\nhint: see `qwenctl run --help`\n"),
+            (2, "", "error: `--parallel` cannot be `0`\nhint: the least is 1\n"),
         ),
         (
             ("echo", "hi", "--lora", "absent.gguf:0.5"),

@@ -123,9 +123,12 @@ def test_a_chat_goes_on_after_a_kill(open_run: Open) -> None:
     third.wait(f"{chat.id}, 4 messages")
 
 
-@pytest.mark.parametrize(("flags", "variables"), [(("--no-save",), {}), ((), {"QWENCTL_NO_SAVE": "1"})])
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [(("--no-save",), {}), ((), {"QWENCTL_NO_SAVE": "1"}), ((), {"QWENCTL_SAVE_CHATS": "no"})],
+)
 def test_nothing_is_kept(open_run: Open, flags: tuple[str, ...], variables: dict[str, str]) -> None:
-    """By the flag, or by the environment."""
+    """By the flag, by the environment, or by the setting."""
     screen = open_run("echo", *flags, **variables)
     screen.keys("secret\r")
     screen.wait("tokens/s")

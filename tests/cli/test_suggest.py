@@ -32,7 +32,7 @@ def test_commands_of_a_group(qwenctl: Command) -> None:
 def test_options(qwenctl: Command) -> None:
     """The options of this very command."""
     shown = qwenctl("pull", "guide", "--forse")
-    assert shown.err == "error: no such option: --forse\nhint: did you mean `--force`?\n"
+    assert shown.err == "error: there is no option `--forse`\nhint: did you mean `--force`?\n"
 
 
 def test_near_is_at_most_three_and_best_first() -> None:
@@ -94,3 +94,17 @@ def test_tags_that_differ_in_case_alone_are_two(qwenctl: Command, store_path: Pa
         model().put(store, Reference.parse(f"me/tiny:{tag}"))
     assert qwenctl("inspect", "me/tiny:v1A", "--json").data["name"] == "me/tiny:v1A"
     assert qwenctl("inspect", "me/tiny:v1a").status == 3
+
+
+def test_what_other_programs_call_it(qwenctl: Command) -> None:
+    """Docker's and Ollama's words lead to ours."""
+    assert "did you mean `tag`?" in qwenctl("cp", "a", "b").err
+    assert "did you mean `package`?" in qwenctl("create", "a").err
+
+
+def test_a_list_of_what_is_not_here(qwenctl: Command) -> None:
+    """The model that is near, or where to look; an empty store is another thing."""
+    assert qwenctl("list", "gide").err == "hint: the store is empty; try `qwenctl run guide`\n"
+    qwenctl("pull", "guide")
+    assert qwenctl("list", "gide").err.endswith("; did you mean `guide`?\n")
+    assert qwenctl("list", "zzz").err.endswith("; `qwenctl list` has those there are\n")
