@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from qwenctl.errors import BlobUnknown, IntegrityError, LoadFailed
 from qwenctl.flows.catalog import Catalog
 from qwenctl.flows.find import Found, find
-from qwenctl.flows.views import open_artifact, suggested_sampling
+from qwenctl.flows.views import OpenModel, open_artifact, suggested_sampling
+from qwenctl.oci.digest import Digest
 from qwenctl.runner.configured import Configurations
 from qwenctl.runner.models import FoundModel
 from qwenctl.settings import Settings
 from qwenctl.store.store import Store
+
+_KNOWN_MODELS: Final = 256
 
 
 class StoreModels:
@@ -21,6 +25,7 @@ class StoreModels:
         self._catalog = Catalog.open()
         self._store = Store.open(settings.store)
         self._configurations = Configurations(settings.state)
+        self._known: dict[Digest, OpenModel] = {}
 
     def find(self, name: str) -> FoundModel:
         """See `ModelSource.find`."""
@@ -37,7 +42,7 @@ class StoreModels:
         return found
 
     def _open(self, found: Found) -> FoundModel:
-        model = open_artifact(found, self._store)
+        model = self._opened(found)
         configured = self._configurations.of(found.key)
         return FoundModel(
             name=found.name,
@@ -50,6 +55,16 @@ class StoreModels:
             sampling={**suggested_sampling(model.artifact.config), **configured.sampling},
             configured=configured,
         )
+
+    def _opened(self, found: Found) -> OpenModel:
+        """Content does not change under a digest, so it is read once; that its files are there is looked at."""
+        model = self._known.get(found.root.digest)
+        if model is None or not all(path.exists() for path in (model.weights_path, *model.further_paths)):
+            model = open_artifact(found, self._store)
+            if len(self._known) >= _KNOWN_MODELS:
+                self._known.clear()
+            self._known[found.root.digest] = model
+        return model
 
 
 def _seconds(moment: datetime | None) -> int:
