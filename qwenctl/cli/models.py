@@ -57,7 +57,9 @@ class StoreModels:
         )
 
     def _opened(self, found: Found) -> OpenModel:
-        """Content does not change under a digest, so it is read once; that its files are there is looked at."""
+        """Content does not change under a digest, so it is read once; that its files are there is looked at
+        each time.
+        """
         model = self._known.get(found.root.digest)
         if model is None or not all(path.exists() for path in (model.weights_path, *model.further_paths)):
             model = open_artifact(found, self._store)
