@@ -6,10 +6,8 @@ from typing import Final
 
 from qwenctl.runtime.batches import State
 from qwenctl.runtime.host import read_ram
-from qwenctl.runtime.slots import common_prefix
+from qwenctl.runtime.slots import WORTH_SAVING_TOKENS, common_prefix
 
-# What a copy to and fro must save. A state of one token is some 10 to 200 KB, copied in microseconds.
-WORTH_SAVING_TOKENS: Final = 256
 # The decode thread copies, and everybody waits: at a few GB/s this is a fifth of a second.
 LARGEST_STATE_BYTES: Final = 512 * 1024 * 1024
 _SHARE_OF_RAM: Final = 4

@@ -5,8 +5,8 @@ from typing import Final
 
 from qwenctl.runtime.batches import Decoder
 from qwenctl.runtime.generation import Generation
-from qwenctl.runtime.prompt_cache import WORTH_SAVING_TOKENS, PromptCache
-from qwenctl.runtime.slots import WORTH_COPYING_TOKENS, Seat, Slot, choose_seat
+from qwenctl.runtime.prompt_cache import PromptCache
+from qwenctl.runtime.slots import WORTH_COPYING_TOKENS, WORTH_SAVING_TOKENS, Seat, Slot, choose_seat
 
 
 @dataclass(frozen=True, slots=True)

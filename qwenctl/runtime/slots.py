@@ -11,6 +11,9 @@ _WORTHWHILE_SHARE: Final = 0.1
 # A copy moves a sequence's whole part of the KV cache, about what attention reads for a token or two at full
 # context, and waiting for another prompt costs a few rounds: what is saved must be clearly more.
 WORTH_COPYING_TOKENS: Final = 64
+# A conversation, or a gain, below this is not worth a copy to RAM and back: it is computed again in a moment.
+# A state of one token is some 10 to 200 KB, copied in microseconds.
+WORTH_SAVING_TOKENS: Final = 256
 
 
 class Occupant(Protocol):
@@ -104,6 +107,8 @@ def _seat_now(
     if most is best and not _costs_a_conversation(best, there, prompt):
         return Seat(best, there)
     if most is oldest or there < own + WORTH_COPYING_TOKENS:
+        if most is best and oldest.tokens and there > own and _loses_little(best, there, prompt):
+            return Seat(best, there)  # somebody loses a conversation anyway
         return Seat(oldest, own)
     return Seat(oldest, own, most, there)
 
@@ -121,6 +126,12 @@ def _costs_a_conversation(slot: Slot, reuse: int, prompt: Sequence[int]) -> bool
     if reuse < max(1, _WORTHWHILE_SHARE * len(prompt)):
         return True
     return rest > max(reuse, WORTH_COPYING_TOKENS)
+
+
+def _loses_little(slot: Slot, reuse: int, prompt: Sequence[int]) -> bool:
+    """Whether what `slot` would lose is computed again in a moment."""
+    worth_it = reuse >= max(1, _WORTHWHILE_SHARE * len(prompt))
+    return worth_it and len(slot.tokens) - reuse < WORTH_SAVING_TOKENS
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

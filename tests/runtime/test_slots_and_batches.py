@@ -56,6 +56,16 @@ def test_a_poor_match_leaves_the_conversation_alone() -> None:
     assert seat(slots, [1, *range(100, 130)]) == (1, 0, None, 0)
 
 
+def test_where_somebody_loses_anyway_it_is_who_loses_little() -> None:
+    """With no slot empty, a short rest behind a shared beginning goes before another's whole conversation."""
+    short, other = [1, 2, 3, *range(100, 200)], [*range(300, 400)]
+    prompt = [1, 2, 3, *range(500, 510)]
+    assert seat([Slot(0, short, released=2), Slot(1, other, released=1)], prompt) == (0, 3, None, 0)
+    assert seat([Slot(0, short, released=2), Slot(1, [], released=0)], prompt) == (1, 0, None, 0)
+    long = [1, 2, 3, *range(100, 500)]
+    assert seat([Slot(0, long, released=2), Slot(1, other, released=1)], prompt) == (1, 0, None, 0)
+
+
 def test_busy_slots_are_not_for_choice() -> None:
     """None when all are busy."""
     assert choose_seat([Slot(0, occupant=Pending(0, [1, 2], 2))], [1, 2]) is None
