@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 
 import psutil
 
@@ -181,17 +182,19 @@ def _one(server: Server, turns: list[Turn], options: dict[str, float]) -> Outcom
 def _questions(subject: Subject, number: int, streams: int, lane: int) -> list[list[Turn]]:
     """The conversations of one stream, different in every round."""
     return [
-        [_user(f"{QUESTIONS[(lane + index) % len(QUESTIONS)]} {_words(number * 64 + streams * 8 + lane, 4)}")]
+        [
+            _user(
+                f"{_words((number * 64 + streams * 8 + lane) * 8 + index, 4)} {QUESTIONS[(lane + index) % 8]}"
+            )
+        ]
         for index in range(subject.questions)
     ]
 
 
 def _words(seed: int, count: int) -> str:
-    """Words of three letters that depend on `seed`, from the first one on."""
-    return " ".join(
-        "".join(chr(97 + (seed * 7 + index * place + place) % 26) for place in (1, 3, 11))
-        for index in range(count)
-    )
+    """Words of three letters that no other seed has, so that no cache of a server knows them."""
+    chance = Random(seed)
+    return " ".join("".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=3)) for _ in range(count))
 
 
 def _user(text: str) -> Turn:

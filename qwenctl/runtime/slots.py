@@ -83,16 +83,36 @@ def choose_seat(slots: Sequence[Slot], prompt: Sequence[int], *, rewinds: bool =
     idle = [slot for slot in slots if slot.occupant is None]
     if not idle:
         return None
-    oldest = min(idle, key=lambda slot: (bool(slot.tokens), slot.released))
     if not rewinds:
-        return _whole_seat(idle, oldest, prompt)
+        return _whole_seat(idle, _oldest(idle), prompt)
     limit = len(prompt) - 1
     held = {slot.sequence: min(slot.holds(prompt), limit) for slot in slots}
+    idle = _side_by_side(slots, idle, held)
+    oldest = _oldest(idle)
     now = _seat_now(slots, idle, oldest, held, prompt)
     ahead, shared = max(((slot, min(slot.will_hold(prompt), limit)) for slot in slots), key=itemgetter(1))
     if shared >= max(now.reuse, now.shared) + WORTH_COPYING_TOKENS:
         return Seat(oldest, held[oldest.sequence], ahead, shared)
     return now
+
+
+def _oldest(idle: Sequence[Slot]) -> Slot:
+    return min(idle, key=lambda slot: (bool(slot.tokens), slot.released))
+
+
+def _side_by_side(slots: Sequence[Slot], idle: list[Slot], held: Mapping[int, int]) -> list[Slot]:
+    """Of the idle slots those beside a busy one, unless another is clearly worth more; else all.
+
+    llama.cpp computes only sequences together whose numbers follow each other (see `batches.compose`): four
+    with a gap between them decode at three quarters of the speed of four without (measured, 0.5B on a CPU).
+    """
+    busy = {slot.sequence for slot in slots if slot.occupant is not None}
+    beside = [slot for slot in idle if {slot.sequence - 1, slot.sequence + 1} & busy]
+    beside = [slot for slot in beside if len(slot.tokens) - held[slot.sequence] < WORTH_SAVING_TOKENS]
+    most = max(held[slot.sequence] for slot in idle)
+    if not beside or most >= max(held[slot.sequence] for slot in beside) + WORTH_COPYING_TOKENS:
+        return idle
+    return beside
 
 
 def _seat_now(

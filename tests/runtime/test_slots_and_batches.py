@@ -66,6 +66,17 @@ def test_where_somebody_loses_anyway_it_is_who_loses_little() -> None:
     assert seat([Slot(0, long, released=2), Slot(1, other, released=1)], prompt) == (1, 0, None, 0)
 
 
+def test_those_who_work_sit_side_by_side() -> None:
+    """Beside a busy slot, where decoding is faster, unless another has clearly more or much would be lost."""
+    busy = Slot(2, occupant=Pending(2, [9] * 50, 50))
+    prompt = [1, *range(500, 510)]
+    assert seat([Slot(0), Slot(1), busy, Slot(3, [7], released=5)], prompt)[0] == 1
+    assert seat([Slot(0), Slot(1, [*range(600, 900)]), busy, Slot(3, [7], released=5)], prompt)[0] == 3
+    known = [*range(100, 200)]
+    slots = [Slot(0, known, released=1), Slot(1), busy, Slot(3)]
+    assert seat(slots, [*known, 5]) == (0, 100, None, 0)
+
+
 def test_busy_slots_are_not_for_choice() -> None:
     """None when all are busy."""
     assert choose_seat([Slot(0, occupant=Pending(0, [1, 2], 2))], [1, 2]) is None
@@ -82,8 +93,8 @@ SYSTEM = list(range(1000, 1100))
 def test_a_busy_sequence_lends_its_beginning() -> None:
     """What a busy slot holds more of the prompt is copied into the idle slot released longest ago."""
     busy = Slot(0, occupant=Pending(0, [*SYSTEM, 1, 2], 102))
-    slots = [busy, Slot(1, [5], released=2), Slot(2, [6], released=1)]
-    assert seat(slots, [*SYSTEM, 3]) == (2, 0, 0, 100)
+    slots = [busy, Slot(2, [5], released=2), Slot(3, [6], released=1)]
+    assert seat(slots, [*SYSTEM, 3]) == (3, 0, 0, 100)
     assert seat(slots, [*SYSTEM[:40], 3]) == (2, 0, None, 0), "too little to be worth a copy"
 
 
