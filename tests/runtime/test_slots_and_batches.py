@@ -95,7 +95,7 @@ def test_a_busy_sequence_lends_its_beginning() -> None:
     busy = Slot(0, occupant=Pending(0, [*SYSTEM, 1, 2], 102))
     slots = [busy, Slot(2, [5], released=2), Slot(3, [6], released=1)]
     assert seat(slots, [*SYSTEM, 3]) == (3, 0, 0, 100)
-    assert seat(slots, [*SYSTEM[:40], 3]) == (2, 0, None, 0), "too little to be worth a copy"
+    assert seat(slots, [*SYSTEM[:40], 3]) == (3, 0, None, 0), "too little to be worth a copy"
 
 
 def test_a_prompt_that_is_being_decoded_is_waited_for() -> None:
