@@ -48,7 +48,7 @@ ALIASES: Final = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 
 _KEYS: Final = (
     ("@path", "in a message: send that text file with it"),
-    (QUOTES, "begin and end a text of several lines; Alt-Enter breaks a line"),
+    (QUOTES, "begin and end several lines; Alt-Enter breaks a line"),
     ("//text", "a message that begins with a slash"),
     ("Ctrl-C", "stop the answer, or clear the line; twice: leave"),
     ("Ctrl-X Ctrl-E", "write the message in $VISUAL or $EDITOR"),

@@ -69,6 +69,8 @@ class Reference:
 
         Raises: InvalidReference for anything that the grammar refuses.
         """
+        if not text.strip():
+            raise _invalid(text, "the name is empty")
         name, at, pinned = text.strip().partition("@")
         digest = _parse_digest(pinned, text) if at else None
         head, slash, tail = name.rpartition("/")
