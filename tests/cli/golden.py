@@ -65,7 +65,7 @@ _VARYING: Final = (
     (r"of [\d.]+ GiB RAM$", "of <size> RAM"),
     (r"^freed [\d.]+ \S+$", "freed <size>"),
     (r"[\d.]+ (B|[KMGT]iB) free at \S+", "<size> free at <store>"),
-    (r"(ready .*  )[\d.]+ [KMG]iB +\S+ \S+ from now", r"\1<size>  <until>"),
+    (r"(ready(?: .*)?  )[\d.]+ [KMG]iB +\S+ \S+ from now", r"\1<size>  <until>"),
     (r'"created":"[^"]+"', '"created":"<time>"'),
     (r"\d+ ms|\d+\.\d s\b", "<seconds>"),
     (r"(CREATED|<ago>|MEMORY|ON DISK) +", r"\1  "),
