@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,57 +11,9 @@ from qwenctl.errors import Conflict, LoadFailed, QwenctlError, ReferenceUnknown,
 from qwenctl.runner.messages import LoadOptions
 from qwenctl.runner.models import FoundModel
 from qwenctl.runner.pool import Limits, Pool
-from qwenctl.runner.supervisor import Worker
 from qwenctl.runtime.events import Finished
-from tests.runner.runner_builders import LONG, SCRIPTED_WORKER, NamedModels, ask, text_of
-
-
-class Counted:
-    """Starts scripted workers and remembers how many."""
-
-    def __init__(self) -> None:
-        self.workers: list[Worker] = []
-
-    async def __call__(self) -> Worker:
-        """One more."""
-        self.workers.append(await Worker.start(SCRIPTED_WORKER))
-        return self.workers[-1]
-
-
-@asynccontextmanager
-async def pool(
-    keep_alive: float = 60, limit: int = 2, patience_seconds: float = 60
-) -> AsyncIterator[tuple[Pool, Counted]]:
-    """A pool of scripted workers, with proof at the end that none is left."""
-    starter, limits = Counted(), Limits(models=limit, patience_seconds=patience_seconds)
-    made = Pool(NamedModels(), starter, keep_alive_seconds=keep_alive, limits=limits)
-    try:
-        yield made, starter
-    finally:
-        await made.close()
-        assert len(made) == 0
-        assert not any(worker.alive for worker in starter.workers)
-
-
-async def answer(made: Pool, name: str, text: str = "hi", keep_alive: float | None = None) -> str:
-    """The text of one answer."""
-    return text_of([event async for event in made.generate(name, ask(text), keep_alive_seconds=keep_alive)])
-
-
-async def names(made: Pool) -> list[str]:
-    """What is loaded."""
-    return [status.name for status in await made.loaded()]
-
-
-async def until_gone(made: Pool) -> None:
-    """Waits until nothing is loaded."""
-    while len(made):
-        await asyncio.sleep(0.01)
-
-
-def run(body: Coroutine[None, None, None]) -> None:
-    """Runs a test's body, for 20 seconds at the most."""
-    asyncio.run(asyncio.wait_for(body, 20))
+from tests.runner.pool_builders import Counted, answer, pool, run, until_gone
+from tests.runner.runner_builders import LONG, NamedModels, ask
 
 
 def test_the_first_request_loads() -> None:
@@ -172,83 +122,6 @@ def test_a_working_model_does_not_expire() -> None:
     async def body() -> None:
         async with pool(keep_alive=0.05) as (made, _):
             assert await answer(made, "slow", "twenty characters ..") == "twenty characters .."
-
-    run(body())
-
-
-def test_the_idle_model_used_longest_ago_makes_room() -> None:
-    """A third model in a pool of two replaces the one that was used before the other."""
-
-    async def body() -> None:
-        async with pool(limit=2) as (made, _):
-            for name in ("echo", "other", "echo", "third"):
-                await answer(made, name)
-            assert await names(made) == ["third", "echo"]
-
-    run(body())
-
-
-def test_a_working_model_never_makes_room() -> None:
-    """An idle model goes although a working one is older; where all work the request waits for one."""
-
-    async def body() -> None:
-        async with pool(limit=2) as (made, _):
-            stream = made.generate("slow", ask(LONG))
-            await anext(stream)
-            await answer(made, "echo")
-            late = asyncio.create_task(answer(made, "late"))
-            while await names(made) != ["slow", "late"]:
-                await asyncio.sleep(0.01)
-            waiting = asyncio.create_task(answer(made, "echo"))
-            assert await late == await waiting == "hi"
-            assert await names(made) == ["slow", "echo"]
-            await stream.aclose()
-
-    run(body())
-
-
-def test_who_always_works_is_drained_for_who_waits() -> None:
-    """A model that gets new requests all the time finishes what it has, and comes back after the other."""
-
-    async def body() -> None:
-        async with pool(limit=1, patience_seconds=0.05) as (made, starter):
-            over = asyncio.Event()
-
-            async def busy() -> int:
-                count = 0
-                while not over.is_set():
-                    count += await answer(made, "slow") == "hi"
-                return count
-
-            always = [asyncio.create_task(busy()) for _ in range(3)]
-            while await names(made) != ["slow"]:
-                await asyncio.sleep(0.01)
-            assert await answer(made, "echo") == "hi"
-            assert len(starter.workers) == 2
-            while await names(made) != ["slow"]:
-                await asyncio.sleep(0.01)
-            over.set()
-            assert all(await asyncio.gather(*always))
-
-    run(body())
-
-
-def test_a_request_that_leaves_the_queue_for_a_place_drains_nobody() -> None:
-    """Its model is not loaded, and the one at work goes on taking requests."""
-
-    async def body() -> None:
-        async with pool(limit=1, patience_seconds=0.05) as (made, starter):
-            stream = made.generate("slow", ask(LONG))
-            await anext(stream)
-            waiting = asyncio.create_task(answer(made, "echo"))
-            await asyncio.sleep(0.2)
-            held = asyncio.create_task(answer(made, "slow", "later"))
-            await asyncio.sleep(0.05)
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            assert await held == "later"
-            await stream.aclose()
-            assert len(starter.workers) == 1
 
     run(body())
 
