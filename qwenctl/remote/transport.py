@@ -280,7 +280,7 @@ def translate(error: Exception, url: str, proxy: str | None = None) -> RemoteErr
     if isinstance(error, httpx.ConnectTimeout | httpx.ConnectError):
         through = f" through the proxy `{origin(proxy)}`" if proxy else ""
         return Unreachable(
-            f"cannot connect to {where}{through}: {cause or type(error).__name__}",
+            f"cannot connect to {where}{through}: {_in_words(cause) or type(error).__name__}",
             hint="check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
             if proxy
             else "check the address, the network and HTTPS_PROXY",
@@ -333,6 +333,12 @@ def _library_errors() -> tuple[type[Exception], ...]:
     import httpx
 
     return (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+
+
+def _in_words(cause: BaseException | None) -> str:
+    """The system's reason without its number, as a part of our sentence."""
+    reason = (isinstance(cause, OSError) and cause.strerror) or str(cause or "")
+    return reason[:1].lower() + reason[1:]
 
 
 def _root_cause(error: BaseException) -> OSError | None:

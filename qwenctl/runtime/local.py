@@ -211,7 +211,10 @@ class LlamaEngine:
 
     def _render(self, request: ChatRequest) -> str:
         if request.tool_choice not in ("auto", "none"):
-            raise InvalidRequest(f"`tool_choice` cannot be `{request.tool_choice}` yet", hint="use `auto`")
+            raise InvalidRequest(
+                f"`tool_choice` cannot be `{request.tool_choice}` here",
+                hint="a demand is a grammar: see `runtime.guidance`",
+            )
         return self._template.render(request)
 
 

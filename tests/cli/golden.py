@@ -71,7 +71,7 @@ _VARYING: Final = (
     (r"(CREATED|<ago>|MEMORY|ON DISK) +", r"\1  "),
     (r"(index and other files +\d+ +).*", r"\1<size>"),
     (r"(blobs of \d+ models? +\d+ +|^all +).*", r"\1<size>"),
-    (r"\[Errno -?\d+\] [^\n`]+", "<reason>"),
+    (r"connection refused", "<reason>"),
 )
 
 
